@@ -1,0 +1,137 @@
+"""Checkpoints: the one file that knows Orbax."""
+
+from pathlib import Path
+from types import TracebackType
+
+import jax
+import orbax.checkpoint as ocp
+
+from rtj.errors import CheckpointError
+from rtj.state import TrainState
+
+FORMAT_VERSION = 1
+
+Evaluation = dict[str, float]
+
+
+class Checkpointer:
+    """Asynchronous checkpoints of a `TrainState` under `directory`.
+
+    Reading never creates the directory. Every failure is a CheckpointError; one
+    in a background save surfaces at the next call.
+
+    Args:
+        directory: usually WORKDIR/checkpoints.
+        keep: how many of the newest to keep.
+        config_hash: stored beside the state.
+    """
+
+    def __init__(self, directory: Path, *, keep: int = 2, config_hash: str = ""):
+        self._directory = directory.absolute()
+        self._config_hash = config_hash
+        policy = ocp.checkpoint_managers.LatestN(keep)
+        self._manager = ocp.CheckpointManager(
+            self._directory,
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=policy,
+                create=False,
+                cleanup_tmp_directories=False,
+            ),
+        )
+
+    def __enter__(self) -> "Checkpointer":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._manager.close()
+
+    def latest_step(self) -> int | None:
+        """The newest step on disk, or None."""
+        return self._manager.latest_step()
+
+    def save(self, state: TrainState, evaluation: Evaluation | None = None) -> None:
+        """Start saving `state` unless its step is on disk already.
+
+        `evaluation` is the newest one; its `step` tells a later `restore` whether
+        the one that was due at this step has been made.
+        """
+        step = int(state.step)
+        if step in self._manager.all_steps():
+            return
+        metadata = {
+            "format_version": FORMAT_VERSION,
+            "config_hash": self._config_hash,
+            "evaluation": evaluation,
+        }
+        try:
+            saved = self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(_as_tree(state)),
+                    metadata=ocp.args.JsonSave(metadata),
+                ),
+            )
+        except Exception as error:
+            raise CheckpointError(
+                f"cannot save step {step} under {self._directory}: {error}"
+            ) from error
+        if not saved:
+            raise CheckpointError(
+                f"step {step} was not saved under {self._directory}: a newer step "
+                f"({self.latest_step()}) is there"
+            )
+
+    def wait(self) -> None:
+        """Return when every started save is on disk."""
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:
+            raise CheckpointError(
+                f"a save under {self._directory} failed: {error}"
+            ) from error
+
+    def restore(
+        self, like: TrainState, step: int | None = None
+    ) -> tuple[TrainState, Evaluation | None]:
+        """What `save` was given at `step` (None: the newest).
+
+        The state is shaped and sharded as `like`.
+        """
+        step = self.latest_step() if step is None else step
+        if step is None:
+            raise CheckpointError(f"no checkpoint under {self._directory}")
+        target = jax.tree.map(ocp.tree.to_shape_dtype_struct, _as_tree(like))
+        try:
+            restored = self._manager.restore(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardRestore(target),
+                    metadata=ocp.args.JsonRestore(),
+                ),
+            )
+        except Exception as error:
+            raise CheckpointError(
+                f"cannot restore step {step} from {self._directory}: {error}"
+            ) from error
+        version = restored.metadata["format_version"]
+        if version != FORMAT_VERSION:
+            raise CheckpointError(
+                f"step {step} of {self._directory} has format {version}; "
+                f"this rtj reads {FORMAT_VERSION}"
+            )
+        return like.replace(**restored.state), restored.metadata["evaluation"]
+
+
+def _as_tree(state: TrainState) -> dict[str, object]:
+    return {
+        "step": state.step,
+        "params": state.params,
+        "batch_stats": state.batch_stats,
+        "opt_state": state.opt_state,
+        "loss_scale": state.loss_scale,
+    }

@@ -1,0 +1,183 @@
+"""Configs: the default (the paper's baseline), its checks, its hash, its diff.
+
+A config is an `ml_collections.ConfigDict` with the sections `model`, `tricks`,
+`train`, `data`, `mesh` and `checkpoint`. Every trick is a field of it; what each
+field may hold is in `rtj.fields`.
+"""
+
+import hashlib
+import json
+from typing import Any
+
+from ml_collections import ConfigDict, config_dict
+
+from rtj.errors import ConfigError
+from rtj.fields import check_fields
+from rtj.recipes import recipe
+
+# Fields that change where or how a run executes, not what it computes: a workdir
+# may be resumed with other values of these.
+_EXECUTION_FIELDS = (
+    "data.data_dir",
+    "data.workers",
+    "mesh.devices",
+    "train.log_every",
+    "checkpoint.keep",
+)
+
+
+# The paper's baseline (section 2.1). Where it leaves a value open, gluon-cv's:
+# momentum 0.9, weight decay 1e-4 on everything, batch norm 0.9 and 1e-5.
+_BASELINE: dict[str, Any] = {
+    "name": "baseline",
+    "seed": 0,
+    "model": {
+        "name": "resnet50",
+        "num_classes": 0,  # 0: the data set's
+        "bn_group_size": 32,  # examples that share statistics; 0: the whole batch
+        "bn_momentum": 0.9,
+        "bn_epsilon": 1e-5,
+        "dropout": 0.0,
+        "small_images": False,  # a stem without stride
+        "width": 64,
+        # stride_in, stem, pooled_shortcut: the tweaks of section 4; None: by name
+    },
+    "tricks": {
+        "base_lr": 0.1,  # at base_batch
+        "base_batch": 256,
+        "linear_scaling": False,
+        "warmup_epochs": 0.0,
+        "schedule": "step",
+        "step_epochs": (30.0, 60.0, 90.0),
+        "step_factor": 0.1,
+        "momentum": 0.9,
+        "nesterov": "inside",  # where the learning rate stands: MXNet's form
+        "initializer": "xavier",
+        "zero_gamma": False,
+        "weight_decay": 1e-4,  # coupled
+        "no_bias_decay": False,
+        "precision": "fp32",
+        "loss_scale_init": 2.0**15,  # this and the next two: fp16 only
+        "loss_scale_cap": 2.0**16,
+        "loss_scale_growth_steps": 2000,
+        "label_smoothing": 0.0,  # eps
+        "label_smoothing_form": "paper",  # eps/(K-1); uniform: eps/K
+    },
+    "train": {
+        "epochs": 120.0,
+        "steps": 0,  # 0: from epochs
+        "batch_size": 256,  # over all devices and micro-batches
+        "accumulate": 1,  # micro-batches of a step
+        "log_every": 100,  # steps
+        "eval_every": 1.0,  # epochs; 0: at the end only
+        "save_every": 1.0,  # epochs; 0: at the end only
+        "max_skipped_steps": 20,  # non-finite steps in a row before exit 4
+    },
+    "data": {
+        "name": "imagenet",
+        "data_dir": "",  # empty: $TFDS_DATA_DIR, or TFDS's own default
+        "train_split": "train",
+        "eval_split": "",  # empty: the data set's held-out split
+        "image_size": 224,
+        "eval_resize": 256,  # shorter side before the centre crop
+        "crop_area": (0.08, 1.0),
+        "crop_ratio": (3 / 4, 4 / 3),
+        "flip": True,
+        "color_jitter": "hsb",  # hue, saturation, brightness; bcs: gluon-cv's
+        "jitter_strength": 0.4,
+        "pca_noise": 0.1,
+        "mean": (123.68, 116.779, 103.939),  # RGB, 0 to 255
+        "std": (58.393, 57.12, 57.375),
+        "workers": 0,  # input threads; 0: chosen here
+    },
+    "mesh": {"devices": 0},  # local devices to use; 0: all
+    "checkpoint": {"keep": 2},  # newest checkpoints to keep
+}
+
+
+def default_config(data: str = "imagenet") -> ConfigDict:
+    """The paper's baseline with `data`'s recipe, locked.
+
+    Args:
+        data: `imagenet`, `digits`, `synthetic`, or `tfds:NAME` for any TFDS image
+            classification set (which takes ImageNet's recipe).
+    """
+    config = ConfigDict(_BASELINE)
+    config.data.name = data
+    for field in ("stride_in", "stem"):
+        config.model[field] = config_dict.placeholder(str)
+    config.model.pooled_shortcut = config_dict.placeholder(bool)
+    for field, value in recipe(data).changes.items():
+        set_field(config, field, value)
+    return config.lock()
+
+
+def set_field(config: ConfigDict, field: str, value: Any) -> None:
+    """Set `section.key`."""
+    section, key = field.split(".")
+    with config.ignore_type():
+        config[section][key] = value
+
+
+def check(config: ConfigDict) -> None:
+    """Raise ConfigError for the first field whose value is not allowed."""
+    flat = flatten(config)
+    check_fields(flat)
+    batch, micro = flat["train.batch_size"], flat["train.accumulate"]
+    group = flat["model.bn_group_size"]
+    if batch % micro:
+        raise ConfigError(
+            f"train.accumulate={micro} does not divide train.batch_size={batch}"
+        )
+    if group == 0 and micro > 1:
+        raise ConfigError(
+            f"model.bn_group_size=0 (the whole batch) cannot be kept with "
+            f"train.accumulate={micro}; allowed: accumulate=1, or a group size "
+            f"that divides {batch // micro}"
+        )
+    if group and (batch // micro) % group:
+        raise ConfigError(
+            f"model.bn_group_size={group} does not divide the {batch // micro} "
+            f"examples of a step (train.batch_size / train.accumulate); allowed: 0 "
+            f"for the whole batch, or a divisor of {batch // micro}"
+        )
+    if flat["data.eval_resize"] < flat["data.image_size"]:
+        raise ConfigError(
+            f"data.eval_resize={flat['data.eval_resize']} is less than "
+            f"data.image_size={flat['data.image_size']}; allowed: at least that"
+        )
+    if not flat["train.steps"] and not flat["train.epochs"]:
+        raise ConfigError("train.steps and train.epochs are both 0; set one of them")
+
+
+def flatten(config: ConfigDict) -> dict[str, Any]:
+    """`{"section.key": value}`, tuples and scalars only."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            flat |= {f"{key}.{inner}": leaf for inner, leaf in value.items()}
+        else:
+            flat[key] = value
+    return flat
+
+
+def config_hash(config: ConfigDict) -> str:
+    """Eight hex digits of everything that decides what a run computes."""
+    text = json.dumps(_deciding(config), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def difference(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """`field: old -> new` for every deciding field of two flat configs."""
+    fields = sorted((old.keys() | new.keys()) - set(_EXECUTION_FIELDS))
+    pairs = [(f, _plain(old.get(f)), _plain(new.get(f))) for f in fields]
+    return [f"{f}: {a} -> {b}" for f, a, b in pairs if a != b]
+
+
+def _deciding(config: ConfigDict) -> dict[str, Any]:
+    flat = flatten(config)
+    return {f: _plain(v) for f, v in flat.items() if f not in _EXECUTION_FIELDS}
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

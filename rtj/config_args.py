@@ -1,0 +1,111 @@
+"""The argument of a config file: `row,key=value,...`, and config files by name."""
+
+import difflib
+import importlib.util
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from rtj.config import check
+from rtj.errors import ConfigError
+
+Parser = Callable[[str], Any]
+
+
+def parse_argument(
+    argument: str, *, rows: Sequence[str], keys: Mapping[str, Parser]
+) -> tuple[str, dict[str, Any]]:
+    """`"zero_gamma,batch=256"` to `("zero_gamma", {"batch": 256})`.
+
+    Args:
+        argument: what stands after the colon of `--config=FILE.py:`.
+        rows: the allowed rows.
+        keys: the allowed keys; each parser raises ValueError, whose text says what
+            is allowed.
+
+    Raises:
+        ConfigError: names the unknown row or key, or the value, and what is
+            allowed, nearest match first.
+    """
+    row, *pairs = [part.strip() for part in argument.split(",")]
+    if not row:
+        raise ConfigError(f"a row is missing after the colon; rows: {', '.join(rows)}")
+    if row not in rows:
+        raise _unknown("row", row, rows)
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if key not in keys:
+            raise _unknown("key", key, keys)
+        if not equals or key in values:
+            raise ConfigError(f"{pair!r}: each key is given once, as {key}=VALUE")
+        try:
+            values[key] = keys[key](text)
+        except ValueError as error:
+            raise ConfigError(
+                f"{key}={text!r} is not allowed; allowed: {error}"
+            ) from error
+    return row, values
+
+
+def _unknown(what: str, found: str, allowed: Iterable[str]) -> ConfigError:
+    allowed = list(allowed)
+    near = difflib.get_close_matches(found, allowed, n=len(allowed), cutoff=0.5)
+    ordered = near + [name for name in allowed if name not in near]
+    return ConfigError(
+        f"{what} {found!r} is unknown; allowed, nearest first: {', '.join(ordered)}"
+    )
+
+
+def one_of(*allowed: str) -> Parser:
+    """A parser of one word out of a few."""
+
+    def parse(text: str) -> str:
+        if text not in allowed:
+            near = difflib.get_close_matches(text, allowed, n=1)
+            rest = [word for word in allowed if word not in near]
+            raise ValueError(" | ".join(near + rest))
+        return text
+
+    return parse
+
+
+def integer(low: int) -> Parser:
+    """A parser of integers from `low` on."""
+
+    def parse(text: str) -> int:
+        if not text.isdecimal() or int(text) < low:
+            raise ValueError(f"an integer of at least {low}")
+        return int(text)
+
+    return parse
+
+
+def get_config(name: str) -> ConfigDict:
+    """The config that `--config=configs/FILE.py:ARG` gives, for `"FILE:ARG"`.
+
+    `rtj.get_config("ablation:zero_gamma")` works in a notebook, from any folder.
+    """
+    file, _, argument = name.partition(":")
+    folder = _config_folder()
+    files = sorted(path.stem for path in folder.glob("*.py"))
+    if file not in files:
+        raise _unknown("config file", file, files)
+    spec = importlib.util.spec_from_file_location(
+        f"rtj_config_{file}", folder / f"{file}.py"
+    )
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = module.get_config(argument)
+    check(config)
+    return config
+
+
+def _config_folder() -> Path:
+    """`configs/` inside an installed wheel, or beside the package in a checkout."""
+    package = Path(__file__).parent
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"

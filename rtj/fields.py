@@ -1,0 +1,132 @@
+"""What every config field may hold, and the one error for what it may not."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rtj.errors import ConfigError
+from rtj.models import list_models
+from rtj.tricks.initializers import INITIALIZERS
+from rtj.tricks.low_precision import POLICIES
+
+Check = tuple[Callable[[Any], bool], str]
+
+
+def _one_of(*values: str) -> Check:
+    return (lambda v: v in values), " | ".join(values)
+
+
+def _integer(low: int) -> Check:
+    return (
+        lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= low
+    ), f"an integer of at least {low}"
+
+
+def _number(low: float, high: float = math.inf, *, open_high: bool = False) -> Check:
+    def holds(v: Any) -> bool:
+        is_number = isinstance(v, int | float) and not isinstance(v, bool)
+        return is_number and low <= v and (v < high if open_high else v <= high)
+
+    if high == math.inf:
+        return (lambda v: holds(v) and math.isfinite(v)), f"a number of at least {low}"
+    return holds, f"a number in [{low}, {high}{')' if open_high else ']'}"
+
+
+def _range(low: float, high: float) -> Check:
+    def holds(v: Any) -> bool:
+        return len(v) == 2 and low < v[0] <= v[1] <= high
+
+    return holds, f"two numbers low <= high in ({low}, {high}]"
+
+
+def _numbers(count: int, low: float) -> Check:
+    return (
+        lambda v: len(v) == count and all(x >= low for x in v)
+    ), f"{count} numbers of at least {low}"
+
+
+def _optional(check: Check) -> Check:
+    return (lambda v: v is None or check[0](v)), f"{check[1]}, or None for the model's"
+
+
+_TEXT: Check = (lambda v: isinstance(v, str)), "text"
+_BOOL: Check = (lambda v: isinstance(v, bool)), "True | False"
+_RISING: Check = (
+    lambda v: all(x > 0 for x in v) and list(v) == sorted(set(v)),
+    "rising positive epochs",
+)
+
+FIELDS: dict[str, Check] = {
+    "name": (lambda v: isinstance(v, str) and v != "", "a name"),
+    "seed": _integer(0),
+    "model.name": (lambda v: v in list_models(), " | ".join(list_models())),
+    "model.num_classes": _integer(0),
+    "model.bn_group_size": _integer(0),
+    "model.bn_momentum": _number(0, 1, open_high=True),
+    "model.bn_epsilon": _number(0),
+    "model.dropout": _number(0, 1, open_high=True),
+    "model.small_images": _BOOL,
+    "model.width": _integer(1),
+    "model.stride_in": _optional(_one_of("1x1", "3x3")),
+    "model.stem": _optional(_one_of("7x7", "deep")),
+    "model.pooled_shortcut": _optional(_BOOL),
+    "tricks.base_lr": _number(0),
+    "tricks.base_batch": _integer(1),
+    "tricks.linear_scaling": _BOOL,
+    "tricks.warmup_epochs": _number(0),
+    "tricks.schedule": _one_of("step", "cosine"),
+    "tricks.step_epochs": _RISING,
+    "tricks.step_factor": _number(0, 1),
+    "tricks.momentum": _number(0, 1, open_high=True),
+    "tricks.nesterov": _one_of("inside", "outside"),
+    "tricks.initializer": _one_of(*INITIALIZERS),
+    "tricks.zero_gamma": _BOOL,
+    "tricks.weight_decay": _number(0),
+    "tricks.no_bias_decay": _BOOL,
+    "tricks.precision": _one_of(*POLICIES),
+    "tricks.loss_scale_init": _number(1),
+    "tricks.loss_scale_cap": _number(1),
+    "tricks.loss_scale_growth_steps": _integer(1),
+    "tricks.label_smoothing": _number(0, 1, open_high=True),
+    "tricks.label_smoothing_form": _one_of("paper", "uniform"),
+    "train.epochs": _number(0),
+    "train.steps": _integer(0),
+    "train.batch_size": _integer(1),
+    "train.accumulate": _integer(1),
+    "train.log_every": _integer(1),
+    "train.eval_every": _number(0),
+    "train.save_every": _number(0),
+    "train.max_skipped_steps": _integer(0),
+    "data.name": _TEXT,
+    "data.data_dir": _TEXT,
+    "data.train_split": _TEXT,
+    "data.eval_split": _TEXT,
+    "data.image_size": _integer(1),
+    "data.eval_resize": _integer(1),
+    "data.crop_area": _range(0, 1),
+    "data.crop_ratio": _range(0, math.inf),
+    "data.flip": _BOOL,
+    "data.color_jitter": _one_of("none", "hsb", "bcs"),
+    "data.jitter_strength": _number(0, 1, open_high=True),
+    "data.pca_noise": _number(0),
+    "data.mean": _numbers(3, 0),
+    "data.std": _numbers(3, 1e-6),
+    "data.workers": _integer(0),
+    "mesh.devices": _integer(0),
+    "checkpoint.keep": _integer(1),
+}
+
+
+def check_fields(flat: Mapping[str, Any]) -> None:
+    """Raise ConfigError for the first field that is unknown, missing or wrong."""
+    for field in flat.keys() ^ FIELDS.keys():
+        what = "unknown" if field in flat else "missing"
+        raise ConfigError(f"config field {field!r} is {what}")
+    for field, (holds, allowed) in FIELDS.items():
+        value = flat[field]
+        try:
+            ok = holds(value)
+        except TypeError:
+            ok = False
+        if not ok:
+            raise ConfigError(f"{field}={value!r} is not allowed; allowed: {allowed}")

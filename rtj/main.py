@@ -1,0 +1,93 @@
+"""The command line: flags only; everything it calls works without it.
+
+    python -m rtj.main --config=configs/ablation.py:zero_gamma [--workdir=D]
+        [--mode=train|eval] [--checkpoint=D] [--config.section.key=value ...]
+
+Exit codes: 0 done, 2 bad config or flags (nothing written), 3 stopped by a signal
+after saving, 4 diverged, 5 data, 6 checkpoint. The last line on stdout is one JSON
+object: step, epoch, top1, top5 (fractions of 1), loss, examples, images_per_s,
+workdir.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from rtj.config import check, config_hash
+from rtj.errors import ConfigError, RtjError
+
+
+def parse(argv: Sequence[str]) -> tuple[flags.FlagValues, ConfigDict]:
+    """The flags of one command line and its config, checked.
+
+    Raises:
+        ConfigError: a flag, a row, a key or a value is not allowed.
+    """
+    values = flags.FlagValues()
+    config_flag = config_flags.DEFINE_config_file(
+        "config", None, "FILE.py[:row,key=value,...]", flag_values=values
+    )
+    flags.DEFINE_string(
+        "workdir", "", "Folder of the run.", flag_values=values
+    )
+    flags.DEFINE_enum(
+        "mode", "train", ["train", "eval"], "What to do.", flag_values=values
+    )
+    flags.DEFINE_string(
+        "checkpoint",
+        "",
+        "Checkpoint folder for --mode=eval; empty: the workdir's.",
+        flag_values=values,
+    )
+    try:
+        rest = values(list(argv))
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ConfigError(_one_line(error)) from error
+    except OSError as error:
+        raise ConfigError(f"--config cannot be read: {_one_line(error)}") from error
+    if len(rest) > 1:
+        raise ConfigError(f"argument {rest[1]!r} is not a flag; flags start with --")
+    if config_flag.value is None:
+        raise ConfigError("--config is missing: --config=FILE.py[:row,key=value,...]")
+    check(config_flag.value)
+    return values, config_flag.value
+
+
+def default_workdir(config: ConfigDict) -> Path:
+    """`runs/NAME-DATA-HASH`: one folder for each config that computes the same."""
+    data = config.data.name.replace(":", "-").replace("/", "-")
+    return Path("runs") / f"{config.name}-{data}-{config_hash(config)}"
+
+
+def run(argv: Sequence[str]) -> int:
+    """One command, from its arguments (the program's name first) to its exit code."""
+    try:
+        values, config = parse(argv)
+        workdir = Path(values.workdir) if values.workdir else default_workdir(config)
+        if values.checkpoint and values.mode != "eval":
+            raise ConfigError("--checkpoint goes with --mode=eval only")
+        if values.mode == "eval":
+            from rtj.evaluation import evaluate
+
+            result = evaluate(config, workdir, values.checkpoint)
+        else:
+            from rtj.loop import train
+
+            result = train(config, workdir)
+    except RtjError as error:
+        print(f"rtj: {_one_line(error)}", file=sys.stderr)
+        return error.exit_code
+    print(json.dumps(result), flush=True)
+    return 0
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+if __name__ == "__main__":
+    sys.exit(run(sys.argv))

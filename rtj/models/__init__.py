@@ -1,0 +1,12 @@
+"""Networks of the paper as Linen modules, by name."""
+
+from rtj.models.registry import create_model, list_models, model_options
+from rtj.models.summary import count_macs, count_parameters
+
+__all__ = [
+    "count_macs",
+    "count_parameters",
+    "create_model",
+    "list_models",
+    "model_options",
+]

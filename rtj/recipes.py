@@ -1,0 +1,63 @@
+"""What each data set changes in the paper's baseline, and the sizes of its rows.
+
+`imagenet` is the paper itself. `digits` is the same study at the size of a laptop:
+its batch of 32 stands for the paper's 256 and 128 for 1024, its epochs keep the
+paper's proportions (steps at 1/4, 1/2 and 3/4 of the run).
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a study runs on one data set.
+
+    Attributes:
+        changes: config fields that differ from the paper's baseline.
+        batches: the small and the large batch of the paper's two columns.
+        warmup_epochs: length of the warmup where it is on.
+        network: the ResNet whose variants are compared.
+        bn_groups: batch-norm groups of a batch (the paper's 8 GPUs).
+    """
+
+    changes: dict[str, Any] = field(default_factory=dict)
+    batches: tuple[int, int] = (256, 1024)
+    warmup_epochs: float = 5.0
+    network: str = "resnet50"
+    bn_groups: int = 8
+
+
+_DIGITS = Recipe(
+    changes={
+        "model.name": "resnet14",
+        "model.width": 8,
+        "model.small_images": True,
+        "tricks.base_batch": 32,
+        "tricks.step_epochs": (4.0, 8.0, 12.0),
+        "train.batch_size": 32,
+        "train.epochs": 16.0,
+        "train.log_every": 25,
+        "data.image_size": 28,
+        "data.eval_resize": 28,
+        "data.crop_area": (0.6, 1.0),
+        "data.flip": False,  # a mirrored 2 is no digit
+        "data.color_jitter": "none",
+        "data.pca_noise": 0.0,
+        "data.mean": (33.3, 33.3, 33.3),
+        "data.std": (78.6, 78.6, 78.6),
+    },
+    batches=(32, 128),
+    warmup_epochs=1.0,
+    network="resnet14",
+    bn_groups=1,
+)
+
+_SYNTHETIC = Recipe(changes={"train.steps": 1000, "train.log_every": 20})
+
+_RECIPES = {"digits": _DIGITS, "synthetic": _SYNTHETIC}
+
+
+def recipe(data: str) -> Recipe:
+    """The recipe of a data set; ImageNet's for `imagenet` and any `tfds:NAME`."""
+    return _RECIPES.get(data, Recipe())

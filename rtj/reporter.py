@@ -1,0 +1,101 @@
+"""One-step-late reports: metrics of step k are read while step k + 1 runs."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import jax
+
+from rtj.checkpoint import Evaluation
+from rtj.errors import Diverged
+from rtj.experiment import Experiment
+from rtj.metrics import MetricsWriter, Progress
+from rtj.steps import Metrics
+
+Callback = Callable[[int, dict[str, float]], None]
+
+
+class Reporter:
+    """Writes train metrics at log steps, evaluations, and every skipped step.
+
+    The values written are those of the step alone, not a mean since the last log,
+    so a resumed run writes what an uninterrupted one would have.
+
+    Args:
+        evaluation: the newest one of a resumed run.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        writer: MetricsWriter,
+        progress: Progress,
+        callbacks: Sequence[Callback],
+        evaluation: Evaluation | None = None,
+    ) -> None:
+        self._train = experiment.config.train
+        self._total_steps = experiment.total_steps
+        self._writer = writer
+        self._progress = progress
+        self._callbacks = callbacks
+        self._pending: tuple[int, Metrics] | None = None
+        self._skipped_in_a_row = 0
+        self.evaluation = evaluation
+
+    def step(self, step: int, metrics: Metrics) -> None:
+        """Takes a dispatched step's metrics and reports the step before it.
+
+        Raises:
+            Diverged: more than `train.max_skipped_steps` steps in a row were not
+                finite.
+        """
+        self.flush()
+        self._pending = (step, metrics)
+
+    def flush(self) -> None:
+        """Reports the pending step; waits for it to end."""
+        if self._pending is None:
+            return
+        step, metrics = self._pending
+        self._pending = None
+        values = {key: float(v) for key, v in jax.device_get(metrics).items()}
+        self._report(step, values)
+        for callback in self._callbacks:
+            callback(step, values)
+
+    def _report(self, step: int, values: Mapping[str, float]) -> None:
+        skipped = values["skipped"] > 0
+        self._skipped_in_a_row = self._skipped_in_a_row + 1 if skipped else 0
+        due = step % self._train.log_every == 0 or step == self._total_steps
+        if due or skipped:
+            self._writer.write(step, "train", values)
+        self._progress.update(step, _shown(values) if due else None)
+        if skipped:
+            scale = values.get("loss_scale")
+            note = "" if scale is None else f" (loss scale {scale:g})"
+            self._progress.note(f"step {step} skipped: gradients not finite{note}")
+        if self._skipped_in_a_row > self._train.max_skipped_steps:
+            raise Diverged(
+                f"step {step}: {self._skipped_in_a_row} steps in a row with gradients "
+                f"that are not finite (loss {values['loss']:g}, learning rate "
+                f"{values['lr']:g}); allowed: train.max_skipped_steps="
+                f"{self._train.max_skipped_steps}"
+            )
+
+    def evaluated(self, step: int) -> bool:
+        """Whether the newest evaluation is of `step`."""
+        return self.evaluation is not None and self.evaluation["step"] == step
+
+    def add_evaluation(self, step: int, result: Mapping[str, float]) -> None:
+        """Writes an evaluation and remembers it for the next checkpoint."""
+        self.evaluation = {"step": step, **result}
+        self._writer.write(step, "eval", result)
+        shown = ", ".join(
+            f"{key} {value:.4f}" if math.isfinite(value) else f"{key} {value}"
+            for key, value in result.items()
+            if key != "examples"
+        )
+        self._progress.note(f"evaluation at step {step}: {shown}")
+
+
+def _shown(values: Mapping[str, float]) -> dict[str, float]:
+    return {key: values[key] for key in ("loss", "top1", "lr")}

@@ -1,0 +1,66 @@
+"""The train state: everything a checkpoint must hold to go on."""
+
+import zlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from flax import struct
+from jax.sharding import Sharding
+
+from rtj.tricks.low_precision import LossScale, initial_loss_scale
+
+
+class TrainState(struct.PyTreeNode):
+    """Parameters and everything that changes beside them.
+
+    Attributes:
+        step: updates tried so far, int32 scalar (skipped ones count).
+        params, batch_stats: the model's float32 variables.
+        opt_state: the optimizer's state.
+        loss_scale: fp16's dynamic scale, None in other precisions.
+    """
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: optax.OptState
+    loss_scale: LossScale | None
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """What `model.apply` takes."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
+
+def random_stream(seed: int, name: str) -> jax.Array:
+    """A key of its own for each use of randomness in a run."""
+    return jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
+
+
+def init_state(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    *,
+    seed: int,
+    image_size: int,
+    loss_scale: float | None,
+    sharding: Sharding,
+) -> TrainState:
+    """A fresh state, made on the devices by one jitted program."""
+
+    def init(key: jax.Array) -> TrainState:
+        images = jnp.zeros((1, image_size, image_size, 3))
+        variables = model.init(key, images, train=False)
+        params = variables["params"]
+        return TrainState(
+            step=jnp.int32(0),
+            params=params,
+            batch_stats=variables.get("batch_stats", {}),
+            opt_state=optimizer.init(params),
+            loss_scale=None if loss_scale is None else initial_loss_scale(loss_scale),
+        )
+
+    return jax.jit(init, out_shardings=sharding)(random_stream(seed, "init"))

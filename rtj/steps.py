@@ -1,0 +1,227 @@
+"""The pure train and evaluation steps; `rtj.experiment` jits them over a mesh."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from rtj.data.augment import augment, normalize
+from rtj.state import TrainState, random_stream
+from rtj.tricks.label_smoothing import SmoothingForm, cross_entropy, smooth_labels
+from rtj.tricks.low_precision import Policy, matmul_precision, next_loss_scale
+
+Batch = dict[str, jax.Array]
+Metrics = dict[str, jax.Array]
+
+
+@dataclass(frozen=True)
+class StepOptions:
+    """Everything static that a step needs beside the model and the optimizer.
+
+    Attributes:
+        num_classes: size of the classifier.
+        seed: of augmentation and dropout.
+        policy: dtypes and loss scaling.
+        accumulate: micro-batches whose gradients are averaged into one update.
+        group_size: the batch-norm group; micro-batches are made of whole groups.
+        eps, form: label smoothing.
+        growth_steps, scale_cap: of fp16's loss scale.
+        augment: keyword arguments of `rtj.data.augment.augment`.
+    """
+
+    num_classes: int
+    seed: int
+    policy: Policy
+    accumulate: int
+    group_size: int
+    eps: float
+    form: SmoothingForm
+    growth_steps: int
+    scale_cap: float
+    augment: dict[str, Any]
+
+
+def train_step(
+    state: TrainState,
+    batch: Batch,
+    *,
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    schedule: optax.Schedule,
+    options: StepOptions,
+) -> tuple[TrainState, Metrics]:
+    """One update on a batch of `image` uint8 NHWC, `label` and `index` int32.
+
+    A step whose gradients are not finite leaves params, batch_stats and
+    opt_state as they were (and halves fp16's loss scale). Metrics are float32
+    scalars: loss and top1 (means over the batch), grad_norm, lr, skipped (0 or
+    1), and loss_scale in fp16.
+    """
+    scale = state.loss_scale.scale if state.loss_scale else jnp.float32(1)
+    with matmul_precision(options.policy):
+        grads, batch_stats, sums = _gradients(state, batch, scale, model, options)
+    grad_norm = optax.global_norm(grads)
+    finite = jnp.isfinite(grad_norm)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    new = state.replace(
+        params=optax.apply_updates(state.params, updates),
+        batch_stats=batch_stats,
+        opt_state=opt_state,
+    )
+    new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state)
+    metrics = {
+        "loss": sums["loss"] / batch["label"].shape[0],
+        "top1": sums["top1"] / batch["label"].shape[0],
+        "grad_norm": grad_norm,
+        "lr": schedule(optax.tree_utils.tree_get(state.opt_state, "count")),
+        "skipped": 1 - finite.astype(jnp.float32),
+    }
+    loss_scale = state.loss_scale
+    if loss_scale is not None:
+        metrics["loss_scale"] = loss_scale.scale
+        loss_scale = next_loss_scale(
+            loss_scale,
+            finite,
+            growth_steps=options.growth_steps,
+            cap=options.scale_cap,
+        )
+    return new.replace(step=state.step + 1, loss_scale=loss_scale), metrics
+
+
+def _gradients(
+    state: TrainState,
+    batch: Batch,
+    scale: jax.Array,
+    model: nn.Module,
+    options: StepOptions,
+) -> tuple[Any, Any, Metrics]:
+    """Mean gradients, new running statistics and summed metrics of a batch.
+
+    Every micro-batch starts from the same running statistics and the results are
+    averaged, so that they equal those of the undivided batch.
+    """
+    loss_and_grad = jax.value_and_grad(_loss, has_aux=True)
+
+    def one(micro: Batch, number: jax.Array) -> tuple[Any, Any, Metrics]:
+        key = jax.random.fold_in(random_stream(options.seed, "dropout"), state.step)
+        (_, (batch_stats, sums)), grads = loss_and_grad(
+            state.params,
+            state,
+            micro,
+            jax.random.fold_in(key, number),
+            scale,
+            model,
+            options,
+        )
+        return jax.tree.map(lambda g: g / scale, grads), batch_stats, sums
+
+    if options.accumulate == 1:
+        return one(batch, jnp.int32(0))
+    micros = _micro_batches(batch, options.accumulate, options.group_size)
+
+    def add(total: Any, numbered: tuple[Batch, jax.Array]) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, one(*numbered)), None
+
+    numbers = jnp.arange(options.accumulate)
+    shapes = jax.eval_shape(one, *jax.tree.map(lambda x: x[0], (micros, numbers)))
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    total, _ = jax.lax.scan(add, zeros, (micros, numbers))
+    grads, batch_stats, sums = total
+    mean = jax.tree.map(lambda x: x / options.accumulate, (grads, batch_stats))
+    return *mean, sums
+
+
+def _micro_batches(batch: Batch, count: int, group_size: int) -> Batch:
+    """(B, ...) to (count, B / count, ...), each made of whole groups.
+
+    Group j goes to micro-batch j % count: the devices' contiguous shares of the
+    batch each hold a share of every micro-batch, so nothing moves between them.
+    """
+
+    def divide(x: jax.Array) -> jax.Array:
+        groups = x.reshape(-1, count, group_size, *x.shape[1:])
+        return groups.swapaxes(0, 1).reshape(count, -1, *x.shape[1:])
+
+    return jax.tree.map(divide, batch)
+
+
+def _loss(
+    params: Any,
+    state: TrainState,
+    batch: Batch,
+    dropout_key: jax.Array,
+    scale: jax.Array,
+    model: nn.Module,
+    options: StepOptions,
+) -> tuple[jax.Array, tuple[Any, Metrics]]:
+    images = augment(
+        batch["image"],
+        batch["index"],
+        state.step,
+        seed=options.seed,
+        **options.augment,
+    )
+    logits, updates = model.apply(
+        {"params": params, "batch_stats": state.batch_stats},
+        images,
+        train=True,
+        mutable=["batch_stats"],
+        rngs={"dropout": dropout_key},
+    )
+    targets = smooth_labels(
+        batch["label"], options.num_classes, options.eps, options.form
+    )
+    losses = cross_entropy(logits, targets)
+    sums = {
+        "loss": losses.sum(),
+        "top1": (rank_of_label(logits, batch["label"]) < 1).sum(dtype=jnp.float32),
+    }
+    return losses.mean() * scale, (updates.get("batch_stats", {}), sums)
+
+
+def eval_step(
+    variables: dict[str, Any],
+    batch: Batch,
+    *,
+    model: nn.Module,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    policy: Policy,
+) -> Metrics:
+    """Sums of loss, top1, top5 and count over the rows whose `mask` is True."""
+    images = normalize(batch["image"], mean=mean, std=std)
+    with matmul_precision(policy):
+        logits = model.apply(variables, images, train=False)
+    mask = batch["mask"]
+    labels = jnp.where(mask, batch["label"], 0)
+    losses = cross_entropy(logits, jax.nn.one_hot(labels, logits.shape[-1]))
+    rank = rank_of_label(logits, labels)
+
+    def total(values: jax.Array) -> jax.Array:
+        return jnp.where(mask, values, 0).sum(dtype=jnp.float32)
+
+    return {
+        "loss": total(losses),
+        "top1": total(rank < 1),
+        "top5": total(rank < 5),
+        "examples": total(jnp.ones_like(labels)),
+    }
+
+
+def rank_of_label(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """How many classes stand before the label, int32 (N,); ties go to the lower.
+
+    NaN stands before everything, so a network that gives NaN is never right.
+    """
+    own = jnp.take_along_axis(logits, labels[:, None], axis=-1)
+    classes = jnp.arange(logits.shape[-1])
+    before = ~(logits <= own) | ((logits == own) & (classes < labels[:, None]))
+    return before.sum(axis=-1)
+
+
+TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+EvalStep = Callable[[dict[str, Any], Batch], Metrics]

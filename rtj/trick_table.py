@@ -1,0 +1,59 @@
+"""The trick table that a run prints first: what is on, and its value."""
+
+from ml_collections import ConfigDict
+
+from rtj.experiment import peak_lr
+
+Row = tuple[str, bool, str]
+
+
+def trick_rows(config: ConfigDict) -> list[Row]:
+    """(trick, on, value) for every trick of the paper, in the paper's order."""
+    tricks, model, train = config.tricks, config.model, config.train
+    low = tricks.precision != "fp32"
+    scaling = (
+        f"{tricks.base_lr:g} at {tricks.base_batch} -> "
+        f"{peak_lr(config):g} at {train.batch_size}"
+    )
+    switches = [model.stride_in, model.stem, model.pooled_shortcut]
+    tweaks = ", ".join(str(s) for s in switches if s is not None)
+    return [
+        ("linear scaling", tricks.linear_scaling, f"learning rate {scaling}"),
+        ("warmup", tricks.warmup_epochs > 0, f"{tricks.warmup_epochs:g} epochs"),
+        ("zero gamma", tricks.zero_gamma, "last batch norm of each residual branch"),
+        (
+            "no bias decay",
+            tricks.no_bias_decay,
+            f"weight decay {tricks.weight_decay:g} on "
+            + ("kernels" if tricks.no_bias_decay else "all parameters"),
+        ),
+        ("low precision", low, tricks.precision),
+        (
+            "model tweak",
+            model.name[-1] in "bcd" or bool(tweaks),
+            f"{model.name} {tweaks}".strip(),
+        ),
+        ("cosine", tricks.schedule == "cosine", _schedule(config)),
+        (
+            "label smoothing",
+            tricks.label_smoothing > 0,
+            f"eps {tricks.label_smoothing:g}, {tricks.label_smoothing_form} form",
+        ),
+    ]
+
+
+def _schedule(config: ConfigDict) -> str:
+    tricks = config.tricks
+    if tricks.schedule == "cosine":
+        return "to 0 at the end"
+    epochs = ", ".join(f"{epoch:g}" for epoch in tricks.step_epochs)
+    return f"step decay x{tricks.step_factor:g} at epochs {epochs}"
+
+
+def format_trick_table(config: ConfigDict) -> str:
+    """The rows as aligned text."""
+    rows = [(name, "on" if on else "off", value) for name, on, value in trick_rows(config)]
+    rows.insert(0, ("trick", "", "value"))
+    width = max(len(row[0]) for row in rows)
+    return "\n".join(f"  {a:<{width}}  {b:<3}  {c}" for a, b, c in rows)
+

@@ -1,0 +1,31 @@
+"""Nesterov momentum (paper section 2.1), in the two forms in use.
+
+With gradient g, momentum mu and rate eta:
+
+- `inside` (MXNet's `nag`, which the paper ran): m <- mu * m - eta * g, then
+  w <- w + mu * m - eta * g. The rate is inside the momentum buffer.
+- `outside` (PyTorch, `optax.sgd`): m <- mu * m + g, then
+  w <- w - eta * (g + mu * m).
+
+They are the same while the rate is constant and differ whenever it changes: under
+a warmup, `inside` pushes less, since old gradients keep their old, lower rate.
+"""
+
+from typing import Literal
+
+import optax
+
+NesterovForm = Literal["inside", "outside"]
+
+
+def nesterov(
+    learning_rate: optax.ScalarOrSchedule, momentum: float, form: NesterovForm
+) -> optax.GradientTransformation:
+    """Nesterov SGD; `form` places the learning rate in or after the buffer."""
+    rate = optax.scale_by_learning_rate(learning_rate)
+    trace = optax.trace(decay=momentum, nesterov=True)
+    if form == "inside":
+        return optax.chain(rate, trace)
+    if form == "outside":
+        return optax.chain(trace, rate)
+    raise ValueError(f"nesterov={form!r} is unknown; allowed: inside, outside")
