@@ -38,9 +38,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from rtj.config import default_config, set_field
-from rtj.config_args import integer, one_of, parse_argument
+from rtj.config_args import Parser, integer, one_of, parse_argument
 from rtj.data.sources import resolve_auto
 from rtj.errors import ConfigError
+from rtj.fields import DATA_NAMES, is_data_name
 from rtj.models import list_models
 from rtj.recipes import Recipe, recipe
 from rtj.tricks.low_precision import POLICIES
@@ -50,11 +51,19 @@ TABLE5 = {"resnet50": "", "resnet50b": "b", "resnet50c": "c", "resnet50d": "d"}
 TABLE6 = ("cosine", "label_smoothing")
 ROWS = ("baseline", *TABLE4, *TABLE5, "efficient", *TABLE6)
 
-KEYS = {
+
+def data_name(text: str) -> str:
+    """`auto` or the name of a data set."""
+    if text != "auto" and not is_data_name(text):
+        raise ValueError(f"auto | {DATA_NAMES}")
+    return text
+
+
+KEYS: dict[str, Parser] = {
     "mode": one_of("stack", "only", "without"),
     "model": one_of(*list_models()),
     "batch": integer(1),
-    "data": str,
+    "data": data_name,
     "data_dir": str,
     "precision": one_of(*POLICIES),
     "seed": integer(0),
@@ -114,7 +123,7 @@ def contents(row: str, mode: str) -> tuple[str, tuple[str, ...]]:
 
 def trick_fields(trick: str, size: Recipe) -> dict[str, Any]:
     """What switching a trick on sets in the config."""
-    return {
+    fields: dict[str, dict[str, Any]] = {
         "linear_scaling": {"tricks.linear_scaling": True},
         "warmup": {"tricks.warmup_epochs": size.warmup_epochs},
         "zero_gamma": {"tricks.zero_gamma": True},
@@ -122,7 +131,8 @@ def trick_fields(trick: str, size: Recipe) -> dict[str, Any]:
         "low_precision": {"tricks.precision": "bf16"},
         "cosine": {"tricks.schedule": "cosine"},
         "label_smoothing": {"tricks.label_smoothing": 0.1},
-    }[trick]
+    }
+    return fields[trick]
 
 
 def bn_group_size(batch: int, groups: int) -> int:

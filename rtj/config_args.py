@@ -1,15 +1,14 @@
 """The argument of a config file: `row,key=value,...`, and config files by name."""
 
-import difflib
-import importlib.util
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import runpy
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from rtj.config import check
-from rtj.errors import ConfigError
+from rtj.errors import ConfigError, nearest_first, unknown
 
 Parser = Callable[[str], Any]
 
@@ -33,12 +32,12 @@ def parse_argument(
     if not row:
         raise ConfigError(f"a row is missing after the colon; rows: {', '.join(rows)}")
     if row not in rows:
-        raise _unknown("row", row, rows)
+        raise unknown("row", row, rows)
     values: dict[str, Any] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if key not in keys:
-            raise _unknown("key", key, keys)
+            raise unknown("key", key, keys)
         if not equals or key in values:
             raise ConfigError(f"{pair!r}: each key is given once, as {key}=VALUE")
         try:
@@ -50,23 +49,12 @@ def parse_argument(
     return row, values
 
 
-def _unknown(what: str, found: str, allowed: Iterable[str]) -> ConfigError:
-    allowed = list(allowed)
-    near = difflib.get_close_matches(found, allowed, n=len(allowed), cutoff=0.5)
-    ordered = near + [name for name in allowed if name not in near]
-    return ConfigError(
-        f"{what} {found!r} is unknown; allowed, nearest first: {', '.join(ordered)}"
-    )
-
-
 def one_of(*allowed: str) -> Parser:
     """A parser of one word out of a few."""
 
     def parse(text: str) -> str:
         if text not in allowed:
-            near = difflib.get_close_matches(text, allowed, n=1)
-            rest = [word for word in allowed if word not in near]
-            raise ValueError(" | ".join(near + rest))
+            raise ValueError(" | ".join(nearest_first(text, allowed)))
         return text
 
     return parse
@@ -92,14 +80,8 @@ def get_config(name: str) -> ConfigDict:
     folder = _config_folder()
     files = sorted(path.stem for path in folder.glob("*.py"))
     if file not in files:
-        raise _unknown("config file", file, files)
-    spec = importlib.util.spec_from_file_location(
-        f"rtj_config_{file}", folder / f"{file}.py"
-    )
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    config = module.get_config(argument)
+        raise unknown("config file", file, files)
+    config = runpy.run_path(str(folder / f"{file}.py"))["get_config"](argument)
     check(config)
     return config
 

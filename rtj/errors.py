@@ -5,6 +5,9 @@ its class; library users catch the class. A message names the field or file, the
 value found, and what is allowed.
 """
 
+import difflib
+from collections.abc import Iterable
+
 
 class RtjError(Exception):
     """Base class; `exit_code` is what the command line returns."""
@@ -40,3 +43,16 @@ class CheckpointError(RtjError):
     """A checkpoint cannot be written, found or read."""
 
     exit_code = 6
+
+
+def nearest_first(found: str, allowed: Iterable[str]) -> list[str]:
+    """`allowed`, those that look like `found` first."""
+    allowed = list(allowed)
+    near = difflib.get_close_matches(found, allowed, n=len(allowed), cutoff=0.5)
+    return near + [name for name in allowed if name not in near]
+
+
+def unknown(what: str, found: str, allowed: Iterable[str]) -> ConfigError:
+    """The error for a name that is none of `allowed`."""
+    names = ", ".join(nearest_first(found, allowed))
+    return ConfigError(f"{what} {found!r} is unknown; allowed, nearest first: {names}")

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rtj.errors import ConfigError
+from rtj.errors import ConfigError, unknown
 from rtj.models import list_models
 from rtj.tricks.initializers import INITIALIZERS
 from rtj.tricks.low_precision import POLICIES
@@ -47,6 +47,16 @@ def _numbers(count: int, low: float) -> Check:
 
 def _optional(check: Check) -> Check:
     return (lambda v: v is None or check[0](v)), f"{check[1]}, or None for the model's"
+
+
+DATA_NAMES = "digits | imagenet | synthetic | tfds:NAME"
+
+
+def is_data_name(text: Any) -> bool:
+    """Whether `text` is of the form that names a data set; it may not be there."""
+    return text in ("digits", "imagenet", "synthetic") or (
+        text.startswith("tfds:") and len(text) > len("tfds:")
+    )
 
 
 _TEXT: Check = (lambda v: isinstance(v, str)), "text"
@@ -97,7 +107,7 @@ FIELDS: dict[str, Check] = {
     "train.eval_every": _number(0),
     "train.save_every": _number(0),
     "train.max_skipped_steps": _integer(0),
-    "data.name": _TEXT,
+    "data.name": (is_data_name, DATA_NAMES),
     "data.data_dir": _TEXT,
     "data.train_split": _TEXT,
     "data.eval_split": _TEXT,
@@ -119,14 +129,15 @@ FIELDS: dict[str, Check] = {
 
 def check_fields(flat: Mapping[str, Any]) -> None:
     """Raise ConfigError for the first field that is unknown, missing or wrong."""
-    for field in flat.keys() ^ FIELDS.keys():
-        what = "unknown" if field in flat else "missing"
-        raise ConfigError(f"config field {field!r} is {what}")
+    for field in flat.keys() - FIELDS.keys():
+        raise unknown("config field", field, FIELDS)
+    for field in FIELDS.keys() - flat.keys():
+        raise ConfigError(f"config field {field!r} is missing")
     for field, (holds, allowed) in FIELDS.items():
         value = flat[field]
         try:
             ok = holds(value)
-        except TypeError:
+        except (TypeError, AttributeError):
             ok = False
         if not ok:
             raise ConfigError(f"{field}={value!r} is not allowed; allowed: {allowed}")

@@ -1,6 +1,6 @@
 """The training loop, a page of named steps.
 
-    train = check -> resume or start -> (step -> report -> save -> evaluate)* -> end
+train = check -> resume or start -> (step -> report -> save -> evaluate)* -> end
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,8 @@ from rtj.data.pipeline import train_batches
 from rtj.errors import Stopped
 from rtj.evaluation import run_evaluation
 from rtj.experiment import Experiment, build
-from rtj.metrics import MetricsWriter, Progress
+from rtj.metrics import MetricsWriter
+from rtj.progress import Progress
 from rtj.reporter import Callback, Reporter
 from rtj.state import TrainState
 from rtj.stop import StopRequest
@@ -217,7 +218,7 @@ def _save_and_stop(run: Run, state: TrainState) -> None:
 def _finish(run: Run, state: TrainState) -> dict[str, Any]:
     run.checkpoints.wait()
     evaluation = run.reporter.evaluation
-    assert evaluation is not None and run.reporter.evaluated(int(state.step))
+    assert evaluation is not None  # the last step is always evaluated
     result = {
         "step": int(state.step),
         "epoch": int(state.step) / run.experiment.steps_per_epoch,

@@ -10,6 +10,7 @@ workdir.
 """
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,8 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from rtj.config import check, config_hash
-from rtj.errors import ConfigError, RtjError
+from rtj.errors import ConfigError, RtjError, unknown
+from rtj.fields import FIELDS
 
 
 def parse(argv: Sequence[str]) -> tuple[flags.FlagValues, ConfigDict]:
@@ -31,9 +33,7 @@ def parse(argv: Sequence[str]) -> tuple[flags.FlagValues, ConfigDict]:
     config_flag = config_flags.DEFINE_config_file(
         "config", None, "FILE.py[:row,key=value,...]", flag_values=values
     )
-    flags.DEFINE_string(
-        "workdir", "", "Folder of the run.", flag_values=values
-    )
+    flags.DEFINE_string("workdir", "", "Folder of the run.", flag_values=values)
     flags.DEFINE_enum(
         "mode", "train", ["train", "eval"], "What to do.", flag_values=values
     )
@@ -43,18 +43,26 @@ def parse(argv: Sequence[str]) -> tuple[flags.FlagValues, ConfigDict]:
         "Checkpoint folder for --mode=eval; empty: the workdir's.",
         flag_values=values,
     )
+    for field in _overridden(argv):
+        if field not in FIELDS:
+            raise unknown("config field", field, FIELDS)
     try:
         rest = values(list(argv))
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        config = config_flag.value
+    except (flags.Error, TypeError, ValueError, OSError) as error:
         raise ConfigError(_one_line(error)) from error
-    except OSError as error:
-        raise ConfigError(f"--config cannot be read: {_one_line(error)}") from error
     if len(rest) > 1:
         raise ConfigError(f"argument {rest[1]!r} is not a flag; flags start with --")
-    if config_flag.value is None:
+    if config is None:
         raise ConfigError("--config is missing: --config=FILE.py[:row,key=value,...]")
-    check(config_flag.value)
-    return values, config_flag.value
+    check(config)
+    return values, config
+
+
+def _overridden(argv: Sequence[str]) -> list[str]:
+    """The fields that `--config.FIELD=...` flags name."""
+    found = (re.match(r"--?config\.([^=]*)", argument) for argument in argv)
+    return [match[1] for match in found if match]
 
 
 def default_workdir(config: ConfigDict) -> Path:
@@ -65,6 +73,9 @@ def default_workdir(config: ConfigDict) -> Path:
 
 def run(argv: Sequence[str]) -> int:
     """One command, from its arguments (the program's name first) to its exit code."""
+    if {"-h", "--help"} & set(argv):
+        print(__doc__)
+        return 0
     try:
         values, config = parse(argv)
         workdir = Path(values.workdir) if values.workdir else default_workdir(config)

@@ -8,7 +8,8 @@ import jax
 from rtj.checkpoint import Evaluation
 from rtj.errors import Diverged
 from rtj.experiment import Experiment
-from rtj.metrics import MetricsWriter, Progress
+from rtj.metrics import MetricsWriter
+from rtj.progress import Progress
 from rtj.steps import Metrics
 
 Callback = Callable[[int, dict[str, float]], None]

@@ -195,7 +195,7 @@ def eval_step(
     """Sums of loss, top1, top5 and count over the rows whose `mask` is True."""
     images = normalize(batch["image"], mean=mean, std=std)
     with matmul_precision(policy):
-        logits = model.apply(variables, images, train=False)
+        logits: Any = model.apply(variables, images, train=False)
     mask = batch["mask"]
     labels = jnp.where(mask, batch["label"], 0)
     losses = cross_entropy(logits, jax.nn.one_hot(labels, logits.shape[-1]))

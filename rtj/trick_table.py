@@ -52,8 +52,9 @@ def _schedule(config: ConfigDict) -> str:
 
 def format_trick_table(config: ConfigDict) -> str:
     """The rows as aligned text."""
-    rows = [(name, "on" if on else "off", value) for name, on, value in trick_rows(config)]
-    rows.insert(0, ("trick", "", "value"))
-    width = max(len(row[0]) for row in rows)
-    return "\n".join(f"  {a:<{width}}  {b:<3}  {c}" for a, b, c in rows)
-
+    rows = trick_rows(config)
+    width = max(len(name) for name, _, _ in rows)
+    return "\n".join(
+        f"  {name:<{width}}  {'on ' if on else 'off'}  {value}"
+        for name, on, value in rows
+    )

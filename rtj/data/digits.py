@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from absl import logging as absl_logging
 from PIL import Image
 
 from rtj.data import tfds_source
@@ -154,13 +153,10 @@ def prepare(data_dir: str = "") -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silences TFDS's banners, progress bars and notes on absent checksums."""
-    verbosity = absl_logging.get_verbosity()
-    absl_logging.set_verbosity(absl_logging.ERROR)
+    """Silences TFDS's banners and progress bars."""
     tfds.disable_progress_bar()
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             yield
     finally:
         tfds.enable_progress_bar()
-        absl_logging.set_verbosity(verbosity)

@@ -10,11 +10,11 @@ from rtj.errors import DataError
 
 
 class ArraySource:
-    """Images in memory: uint8 (N, H, W, 1|3), or N arrays of various sizes."""
+    """Images in memory: uint8 (N, H, W, 1|3), or N such arrays or encoded files."""
 
     def __init__(
         self,
-        images: Sequence[np.ndarray] | np.ndarray,
+        images: Sequence[np.ndarray | bytes] | np.ndarray,
         labels: Sequence[int] | np.ndarray,
         num_classes: int,
         ids: Sequence[str] | None = None,

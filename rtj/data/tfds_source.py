@@ -98,7 +98,7 @@ def open_builder(text: str, data_dir: str = "") -> Any:
     newest = directories[0]
     raise DataError(
         f"tfds:{text}: the copy in {newest} has no ArrayRecord files, which random "
-        "access needs. Convert it in place with (needs TensorFlow installed): tfds "
+        "access needs. Convert it in place with (needs TensorFlow): tfds "
         f"convert_format --dataset_version_dir={newest} --out_file_format=array_record"
     )
 
@@ -117,7 +117,7 @@ def _not_prepared(text: str, data_dir: str) -> DataError:
         )
     return DataError(
         f"tfds:{text} is not prepared: searched {root}/{name} (set data_dir or "
-        f"TFDS_DATA_DIR). Prepare it with: tfds build {name} "
+        f"TFDS_DATA_DIR). Prepare it with (needs TensorFlow): tfds build {name} "
         f"--file_format=array_record --data_dir={root}"
     )
 

@@ -1,7 +1,6 @@
 """Names to networks: `create_model("resnet50d")`, `list_models("resnet50*")`."""
 
 import dataclasses
-import difflib
 import fnmatch
 from collections.abc import Callable
 from functools import partial
@@ -9,7 +8,7 @@ from typing import Any
 
 from flax import linen as nn
 
-from rtj.errors import ConfigError
+from rtj.errors import unknown
 from rtj.models.resnet import ResNet
 
 _DEPTHS: dict[int, dict[str, Any]] = {
@@ -46,21 +45,15 @@ def create_model(name: str, **options: Any) -> nn.Module:
     torchvision's `resnet50` is `resnet50b` here.
 
     Raises:
-        ConfigError: unknown name (with the nearest ones) or option (with all
-            allowed ones).
+        ConfigError: unknown name or option; all allowed ones, nearest first.
     """
     if name not in _MODELS:
-        near = difflib.get_close_matches(name, _MODELS, n=3)
-        hint = f"nearest: {', '.join(near)}; " if near else ""
-        raise ConfigError(f"model={name!r} is unknown; {hint}all: {', '.join(_MODELS)}")
-    build = _MODELS[name]
-    unknown = sorted(set(options) - set(model_options(name)))
-    if unknown:
-        raise ConfigError(
-            f"{name} has no option {', '.join(unknown)}; "
-            f"allowed: {', '.join(model_options(name))}"
-        )
-    return build(**options)
+        raise unknown("model", name, _MODELS)
+    allowed = model_options(name)
+    for option in options:
+        if option not in allowed:
+            raise unknown(f"{name}'s option", option, allowed)
+    return _MODELS[name](**options)
 
 
 def model_options(name: str) -> list[str]:

@@ -47,13 +47,15 @@ def _equations(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
 
 def _macs(eqn: JaxprEqn) -> int:
     if eqn.primitive.name == "conv_general_dilated":
-        kernel = eqn.invars[1].aval.shape
+        kernel = _shape(eqn.invars[1])
         out_channels = kernel[eqn.params["dimension_numbers"].rhs_spec[0]]
-        return math.prod(eqn.outvars[0].aval.shape) * math.prod(kernel) // out_channels
+        return math.prod(_shape(eqn.outvars[0])) * math.prod(kernel) // out_channels
     if eqn.primitive.name == "dot_general":
         (contracted, _), _ = eqn.params["dimension_numbers"]
-        lhs = eqn.invars[0].aval.shape
-        return math.prod(eqn.outvars[0].aval.shape) * math.prod(
-            lhs[axis] for axis in contracted
-        )
+        depth = math.prod(_shape(eqn.invars[0])[axis] for axis in contracted)
+        return math.prod(_shape(eqn.outvars[0])) * depth
     return 0
+
+
+def _shape(variable: Any) -> tuple[int, ...]:
+    return variable.aval.shape

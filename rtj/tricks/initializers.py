@@ -13,13 +13,15 @@ normal with variance 2 / fan_out.
 from flax import linen as nn
 from jax.nn.initializers import Initializer, variance_scaling
 
+from rtj.errors import unknown
+
 INITIALIZERS = ("xavier", "msra")
 
 
 def kernel_initializer(name: str) -> Initializer:
-    """`xavier` (the paper) or `msra` (gluon-cv) for kernels of layout (..., in, out)."""
+    """`xavier` (the paper) or `msra` (gluon-cv), for kernels (..., in, out)."""
     if name == "xavier":
         return nn.initializers.xavier_uniform()
     if name == "msra":
         return variance_scaling(2 / (1 + 0.25**2), "fan_avg", "normal")
-    raise ValueError(f"initializer={name!r} is unknown; allowed: {', '.join(INITIALIZERS)}")
+    raise unknown("initializer", name, INITIALIZERS)

@@ -18,6 +18,8 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from rtj.errors import unknown
+
 SmoothingForm = Literal["paper", "uniform"]
 
 
@@ -35,7 +37,7 @@ def smooth_labels(
         off = eps / num_classes
         on = 1 - eps + off
     else:
-        raise ValueError(f"form={form!r} is unknown; allowed: paper, uniform")
+        raise unknown("form", form, ("paper", "uniform"))
     one_hot = jax.nn.one_hot(labels, num_classes, dtype=jnp.float32)
     return off + (on - off) * one_hot
 

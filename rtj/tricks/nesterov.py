@@ -15,6 +15,8 @@ from typing import Literal
 
 import optax
 
+from rtj.errors import unknown
+
 NesterovForm = Literal["inside", "outside"]
 
 
@@ -28,4 +30,4 @@ def nesterov(
         return optax.chain(rate, trace)
     if form == "outside":
         return optax.chain(trace, rate)
-    raise ValueError(f"nesterov={form!r} is unknown; allowed: inside, outside")
+    raise unknown("nesterov", form, ("inside", "outside"))

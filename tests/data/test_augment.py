@@ -2,6 +2,9 @@
 
 import colorsys
 import itertools
+import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -205,3 +208,36 @@ def test_turning_one_step_off_leaves_the_others_as_they_were(images):
 def test_an_unknown_jitter_is_an_error(images):
     with pytest.raises(ValueError, match="'none', 'hsb' or 'bcs'"):
         run(images, **(OFF | {"color_jitter": "hue"}))
+
+
+EIGHT_DEVICES = """
+import sys
+import jax, numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from rtj.data import augment
+assert jax.device_count() == 8
+images, index = (np.load(sys.argv[1])[key] for key in ("images", "index"))
+split = NamedSharding(Mesh(np.array(jax.devices()), ("data",)), PartitionSpec("data"))
+images, index = jax.device_put((images, index), split)
+run = jax.jit(lambda i, n: augment.augment(
+    i, n, np.int32(3), seed=1, flip=True, color_jitter="hsb", pca_std=0.1,
+    mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)))
+out = run(images, index)
+assert out.sharding.is_equivalent_to(split, 4)
+assert "all-" not in run.lower(images, index).compile().as_text()
+np.save(sys.argv[2], out)
+"""
+
+
+def test_eight_devices_augment_as_one_and_exchange_nothing(images, tmp_path):
+    index = np.arange(16, dtype=np.int32) * 3
+    np.savez(tmp_path / "in.npz", images=images, index=index)
+    paths = [str(tmp_path / "in.npz"), str(tmp_path / "out.npy")]
+    flags = "--xla_force_host_platform_device_count=8"
+    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    subprocess.run(
+        [sys.executable, "-c", EIGHT_DEVICES, *paths], env=environment, check=True
+    )
+    options = RAW | {"flip": True, "color_jitter": "hsb", "pca_std": 0.1}
+    one = run(images, index, **options)
+    np.testing.assert_allclose(np.load(paths[1]), one, atol=1e-3)

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from rtj.data import decode, digits, sources, tfds_source
+from rtj.data import decode, digits, pipeline, sources, tfds_source
 from rtj.errors import DataError
 
 
@@ -50,6 +50,19 @@ def test_the_split_does_not_depend_on_the_order_of_the_file():
     first = digits.split_rows(images, labels)
     second = digits.split_rows(images[shuffle], labels[shuffle])
     assert set(first["test"]) == set(shuffle[second["test"]].tolist())
+
+
+def test_threads_read_the_files_as_one_thread_does(digits_dir):
+    source = sources.open_source("digits", "test", data_dir=str(digits_dir))
+    runs = []
+    for workers in (1, 8):
+        with pipeline.eval_batches(
+            source, batch_size=250, image_size=28, eval_resize=28, workers=workers
+        ) as batches:
+            runs.append(np.concatenate([b["image"] for b in batches]))
+    np.testing.assert_array_equal(*runs)
+    pixels = np.asarray(decode.open_image(source[123]["image"], "123"))
+    np.testing.assert_array_equal(runs[0][123, :, :, 1], pixels)
 
 
 def in_fresh_process(code, *arguments):
