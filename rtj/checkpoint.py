@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
@@ -32,6 +33,10 @@ class Checkpointer:
         policy = ocp.checkpoint_managers.LatestN(keep)
         self._manager = ocp.CheckpointManager(
             self._directory,
+            item_handlers={
+                "state": ocp.StandardCheckpointHandler(),
+                "metadata": ocp.JsonCheckpointHandler(),
+            },
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=policy,
                 create=False,
@@ -107,6 +112,8 @@ class Checkpointer:
             raise CheckpointError(f"no checkpoint under {self._directory}")
         target = jax.tree.map(ocp.tree.to_shape_dtype_struct, _as_tree(like))
         try:
+            stored = self._manager.item_metadata(step).state.tree
+            _check_same_leaves(stored, target)
             restored = self._manager.restore(
                 step,
                 args=ocp.args.Composite(
@@ -125,6 +132,28 @@ class Checkpointer:
                 f"this rtj reads {FORMAT_VERSION}"
             )
         return like.replace(**restored.state), restored.metadata["evaluation"]
+
+
+def _check_same_leaves(stored: Any, wanted: Any) -> None:
+    """Raise ValueError that names the first leaf which is not as it should be."""
+    have, want = _shapes_by_name(stored), _shapes_by_name(wanted)
+    for name in sorted(have.keys() | want.keys()):
+        if have.get(name) != want.get(name):
+            raise ValueError(
+                f"{name} is {have.get(name, 'missing')}; this config needs it to be "
+                f"{want.get(name, 'absent')}"
+            )
+
+
+def _shapes_by_name(tree: Any) -> dict[str, str]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    names = [
+        jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in leaves
+    ]
+    return {
+        name: f"{leaf.dtype}{list(leaf.shape)}"
+        for name, (_, leaf) in zip(names, leaves, strict=True)
+    }
 
 
 def _as_tree(state: TrainState) -> dict[str, object]:

@@ -31,7 +31,11 @@ def parse(argv: Sequence[str]) -> tuple[flags.FlagValues, ConfigDict]:
     """
     values = flags.FlagValues()
     config_flag = config_flags.DEFINE_config_file(
-        "config", None, "FILE.py[:row,key=value,...]", flag_values=values
+        "config",
+        None,
+        "FILE.py[:row,key=value,...]",
+        flag_values=values,
+        sys_argv=list(argv),
     )
     flags.DEFINE_string("workdir", "", "Folder of the run.", flag_values=values)
     flags.DEFINE_enum(
@@ -49,13 +53,14 @@ def parse(argv: Sequence[str]) -> tuple[flags.FlagValues, ConfigDict]:
     try:
         rest = values(list(argv))
         config = config_flag.value
+        if config is not None:
+            check(config)  # a file that cannot be read raises here, its OSError
     except (flags.Error, TypeError, ValueError, OSError) as error:
         raise ConfigError(_one_line(error)) from error
     if len(rest) > 1:
         raise ConfigError(f"argument {rest[1]!r} is not a flag; flags start with --")
     if config is None:
         raise ConfigError("--config is missing: --config=FILE.py[:row,key=value,...]")
-    check(config)
     return values, config
 
 

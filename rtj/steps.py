@@ -64,7 +64,7 @@ def train_step(
     scale = state.loss_scale.scale if state.loss_scale else jnp.float32(1)
     with matmul_precision(options.policy):
         grads, batch_stats, sums = _gradients(state, batch, scale, model, options)
-    grad_norm = optax.global_norm(grads)
+    grad_norm = optax.tree.norm(grads)
     finite = jnp.isfinite(grad_norm)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     new = state.replace(
@@ -77,7 +77,7 @@ def train_step(
         "loss": sums["loss"] / batch["label"].shape[0],
         "top1": sums["top1"] / batch["label"].shape[0],
         "grad_norm": grad_norm,
-        "lr": schedule(optax.tree_utils.tree_get(state.opt_state, "count")),
+        "lr": schedule(optax.tree.get(state.opt_state, "count")),
         "skipped": 1 - finite.astype(jnp.float32),
     }
     loss_scale = state.loss_scale

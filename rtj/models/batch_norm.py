@@ -53,7 +53,7 @@ class BatchNorm(nn.Module):
                 x, running_mean.value, running_var.value, scale, bias, self
             )
         grouped = _split_groups(x, self.group_size)
-        mean, var = _moments(grouped, param_dtype)
+        mean, var = _moments(grouped, jax.lax.stop_gradient(running_mean.value))
         if not self.is_initializing():
             for running, value in ((running_mean, mean), (running_var, var)):
                 now = value.mean(axis=0)
@@ -79,13 +79,18 @@ def _split_groups(x: jax.Array, group_size: int) -> jax.Array:
     return x.reshape(batch // size, size, *x.shape[1:])
 
 
-def _moments(grouped: jax.Array, dtype: DTypeLike) -> tuple[jax.Array, jax.Array]:
-    """Mean and biased variance of each group, shape (groups, C), in one pass."""
+def _moments(grouped: jax.Array, shift: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean and biased variance of each group, shape (groups, C), in one pass.
+
+    E[x^2] - E[x]^2 loses digits where the mean is large beside the deviation (1 % of
+    the variance at 50 to 1 in float32). Both moments are taken about `shift`, the
+    running mean, which costs no second pass over x and no communication.
+    """
     axes = tuple(range(1, grouped.ndim - 1))
-    values = grouped.astype(dtype)
+    values = grouped.astype(shift.dtype) - shift
     mean = values.mean(axes)
     var = jnp.maximum(jnp.square(values).mean(axes) - jnp.square(mean), 0)
-    return mean, var
+    return mean + shift, var
 
 
 def _normalize(

@@ -1,0 +1,183 @@
+"""The steps: the same for any number of devices, micro-batches, and overflow."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rtj.data.augment import augment
+from rtj.data.pipeline import train_batches
+from rtj.experiment import build
+from rtj.sharding import device_batches, make_mesh, split
+from rtj.steps import rank_of_label
+
+# At higher rates training itself multiplies a difference in the last bit: one ReLU
+# that flips makes 1e-2 of it in 20 steps at a rate of 0.1.
+CALM = {"tricks.base_lr": 0.001, "tricks.warmup_epochs": 0.0, "model.width": 8}
+
+
+def losses(config, steps=20):
+    """(losses, ids) of the first steps of a run, through the real pipeline."""
+    experiment = build(config)
+    state = experiment.init_state()
+    batches = train_batches(
+        experiment.train_source,
+        batch_size=config.train.batch_size,
+        image_size=config.data.image_size,
+        seed=config.seed,
+        start_step=0,
+        stop_step=steps,
+        crop_area=config.data.crop_area,
+        crop_ratio=config.data.crop_ratio,
+    )
+    seen, ids = [], []
+    for batch in device_batches(batches, experiment.mesh):
+        state, metrics = experiment.train_step(state, batch)
+        seen.append(float(metrics["loss"]))
+        ids.append(np.asarray(batch["index"]))
+    return np.array(seen), np.array(ids)
+
+
+@pytest.mark.parametrize("group", [8, 32, 0])
+def test_one_and_eight_devices_see_the_same_examples_and_losses(tiny_config, group):
+    runs = [
+        losses(tiny_config(**CALM, **{"mesh.devices": n, "model.bn_group_size": group}))
+        for n in (1, 8)
+    ]
+    np.testing.assert_array_equal(runs[0][1], runs[1][1])
+    np.testing.assert_allclose(runs[0][0], runs[1][0], atol=1e-5)
+
+
+def test_the_size_of_a_batch_norm_group_matters(tiny_config):
+    small, whole = (
+        losses(tiny_config(**{"model.bn_group_size": g}), steps=3)[0] for g in (8, 0)
+    )
+    assert np.abs(small - whole).max() > 1e-3
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_four_micro_batches_of_eight_are_a_batch_of_thirty_two(tiny_config, devices):
+    whole, parts = (
+        losses(tiny_config(**CALM, **{"train.accumulate": n, "mesh.devices": devices}))[
+            0
+        ]
+        for n in (1, 4)
+    )
+    np.testing.assert_allclose(whole, parts, atol=1e-5)
+
+
+def test_augmentation_is_the_same_on_one_and_eight_devices():
+    images = np.random.RandomState(0).randint(0, 256, (16, 12, 12, 3), np.uint8)
+    index = np.arange(100, 116, dtype=np.int32)
+
+    @jax.jit
+    def run(images, index):
+        return augment(
+            images,
+            index,
+            jnp.int32(7),
+            seed=3,
+            flip=True,
+            color_jitter="hsb",
+            jitter_strength=0.4,
+            pca_std=0.1,
+            mean=(0.0, 0.0, 0.0),
+            std=(1.0, 1.0, 1.0),
+        )
+
+    spread = split(make_mesh(8))
+    alone = run(images, index)
+    shared = run(jax.device_put(images, spread), jax.device_put(index, spread))
+    np.testing.assert_allclose(alone, shared, atol=1e-3)
+
+
+def overflowing(experiment, state):
+    """A step whose gradients overflow: one parameter is made enormous."""
+    params = jax.tree.map(lambda x: x, state.params)
+    params["fc"]["kernel"] = params["fc"]["kernel"] * 1e30
+    state = state.replace(params=params)
+    before = jax.device_get(state)
+    size = experiment.config.data.image_size
+    rows = experiment.config.train.batch_size
+    batch = {
+        "image": np.full((rows, size, size, 3), 200, np.uint8),
+        "label": np.zeros(rows, np.int32),
+        "index": np.arange(rows, dtype=np.int32),
+    }
+    after, metrics = experiment.train_step(state, batch)
+    return before, jax.device_get(after), metrics
+
+
+@pytest.mark.parametrize("precision", ["fp16", "fp32"])
+def test_an_overflow_skips_the_step_and_leaves_everything_untouched(
+    tiny_config, precision
+):
+    experiment = build(tiny_config(**{"tricks.precision": precision}))
+    before, after, metrics = overflowing(experiment, experiment.init_state())
+    assert metrics["skipped"] == 1
+    for part in ("params", "batch_stats", "opt_state"):
+        old, new = (jax.tree.leaves(getattr(s, part)) for s in (before, after))
+        for a, b in zip(old, new, strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert after.step == before.step + 1
+    if precision == "fp16":
+        assert after.loss_scale.scale == before.loss_scale.scale / 2
+
+
+def test_fp16_trains_and_its_scale_stays_under_the_cap(tiny_config):
+    config = tiny_config(
+        **{
+            "tricks.precision": "fp16",
+            "tricks.loss_scale_growth_steps": 2,
+            "tricks.loss_scale_cap": 2.0**16,
+        }
+    )
+    experiment = build(config)
+    state = experiment.init_state()
+    batches = train_batches(
+        experiment.train_source,
+        batch_size=32,
+        image_size=14,
+        seed=0,
+        start_step=0,
+        stop_step=15,
+        crop_area=(0.6, 1.0),
+        crop_ratio=(0.75, 1.33),
+    )
+    scales = []
+    for batch in device_batches(batches, experiment.mesh):
+        state, metrics = experiment.train_step(state, batch)
+        assert metrics["skipped"] == 0
+        scales.append(float(metrics["loss_scale"]))
+    assert max(scales) == 2.0**16
+    kinds = {leaf.dtype for leaf in jax.tree.leaves((state.params, state.batch_stats))}
+    assert kinds == {jnp.dtype("float32")}
+
+
+def test_the_step_leaves_three_all_reduces_when_groups_fit_a_device(tiny_config):
+    config = tiny_config(
+        **{"mesh.devices": 8, "train.batch_size": 64, "model.bn_group_size": 8}
+    )
+    experiment = build(config)
+    batch = {
+        "image": np.zeros((64, 14, 14, 3), np.uint8),
+        "label": np.zeros(64, np.int32),
+        "index": np.arange(64, dtype=np.int32),
+    }
+    state = experiment.init_state()
+    program = experiment.train_step.lower(state, batch).compile().as_text()
+    assert 1 <= program.count(" all-reduce(") <= 3
+
+
+@pytest.mark.parametrize(
+    ("logits", "label", "rank"),
+    [
+        ([3.0, 2.0, 1.0], 1, 1),
+        ([1.0, 1.0, 1.0], 0, 0),
+        ([1.0, 1.0, 1.0], 2, 2),
+        ([np.nan, 0.0, 1.0], 2, 1),
+        ([np.nan, np.nan, np.nan], 0, 3),
+    ],
+)
+def test_ties_go_to_the_lower_class_and_nan_is_never_right(logits, label, rank):
+    assert rank_of_label(jnp.array([logits]), jnp.array([label]))[0] == rank
