@@ -17,16 +17,28 @@ if TYPE_CHECKING:
     from rtj.loop import train as train
     from rtj.models import create_model as create_model
     from rtj.models import list_models as list_models
+    from rtj.models import model_summary as model_summary
+    from rtj.weights import load_weights as load_weights
 
 _HOMES = {
     "create_model": "rtj.models",
     "evaluate": "rtj.evaluation",
     "get_config": "rtj.config_args",
     "list_models": "rtj.models",
+    "load_weights": "rtj.weights",
+    "model_summary": "rtj.models",
     "train": "rtj.loop",
 }
 
-__all__ = ["create_model", "evaluate", "get_config", "list_models", "train"]
+__all__ = [
+    "create_model",
+    "evaluate",
+    "get_config",
+    "list_models",
+    "load_weights",
+    "model_summary",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,10 +1,12 @@
 """Checkpoints: the one file that knows Orbax."""
 
+import json
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from rtj.errors import CheckpointError
@@ -13,6 +15,7 @@ from rtj.state import TrainState
 FORMAT_VERSION = 1
 
 Evaluation = dict[str, float]
+_COLLECTIONS = ("params", "batch_stats")
 
 
 class Checkpointer:
@@ -164,3 +167,38 @@ def _as_tree(state: TrainState) -> dict[str, object]:
         "opt_state": state.opt_state,
         "loss_scale": state.loss_scale,
     }
+
+
+def restore_variables(step: Path) -> dict[str, Any]:
+    """`{"params": ..., "batch_stats": ...}` of one checkpoint, as NumPy arrays.
+
+    For weights alone, where neither the optimizer nor the data set nor the devices
+    of the run are at hand, which a whole train state would need.
+
+    Args:
+        step: the folder of one step.
+
+    Raises:
+        CheckpointError: not there, not whole, or of another format version.
+    """
+    try:
+        metadata = json.loads((step / "metadata" / "metadata").read_text())
+        version = metadata["format_version"]
+        if version != FORMAT_VERSION:
+            raise ValueError(f"format {version}; this rtj reads {FORMAT_VERSION}")
+        folder = (step / "state").absolute()
+        handler = ocp.PyTreeCheckpointHandler()
+        tree = handler.metadata(folder).tree
+        wanted = {key: tree[key] for key in _COLLECTIONS}
+        return handler.restore(
+            folder,
+            args=ocp.args.PyTreeRestore(
+                item=wanted,
+                restore_args=jax.tree.map(
+                    lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted
+                ),
+                partial_restore=True,
+            ),
+        )
+    except Exception as error:
+        raise CheckpointError(f"cannot restore {str(step)!r}: {error}") from error

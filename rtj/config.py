@@ -36,11 +36,7 @@ _BASELINE: dict[str, Any] = {
         "num_classes": 0,  # 0: the data set's
         "bn_group_size": 32,  # examples that share statistics; 0: the whole batch
         "bn_momentum": 0.9,
-        "bn_epsilon": 1e-5,
-        "dropout": 0.0,
-        "small_images": False,  # a stem without stride
-        "width": 64,
-        # stride_in, stem, pooled_shortcut: the tweaks of section 4; None: by name
+        # and the options of _MODEL_OPTIONS, each None: as the named network has it
     },
     "tricks": {
         "base_lr": 0.1,  # at base_batch
@@ -95,6 +91,17 @@ _BASELINE: dict[str, Any] = {
 }
 
 
+_MODEL_OPTIONS: dict[str, type] = {
+    "bn_epsilon": float,
+    "dropout": float,
+    "small_images": bool,  # a stem without stride
+    "width": int,
+    "stride_in": str,  # this and the next two: the tweaks of section 4
+    "stem": str,
+    "pooled_shortcut": bool,
+}
+
+
 def default_config(data: str = "imagenet") -> ConfigDict:
     """The paper's baseline with `data`'s recipe, locked.
 
@@ -104,9 +111,8 @@ def default_config(data: str = "imagenet") -> ConfigDict:
     """
     config = ConfigDict(_BASELINE)
     config.data.name = data
-    for field in ("stride_in", "stem"):
-        config.model[field] = config_dict.placeholder(str)
-    config.model.pooled_shortcut = config_dict.placeholder(bool)
+    for option, kind in _MODEL_OPTIONS.items():
+        config.model[option] = config_dict.placeholder(kind)
     for field, value in recipe(data).changes.items():
         set_field(config, field, value)
     return config.lock()

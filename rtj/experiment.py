@@ -14,7 +14,8 @@ from rtj import sharding
 from rtj.config import check
 from rtj.data.examples import Source
 from rtj.data.sources import eval_split, open_source
-from rtj.models import create_model
+from rtj.errors import ConfigError
+from rtj.models import create_model, model_options
 from rtj.state import TrainState, init_state
 from rtj.steps import EvalStep, StepOptions, TrainStep, eval_step, train_step
 from rtj.tricks.cosine import cosine
@@ -133,16 +134,31 @@ def _open(config: ConfigDict, split: str) -> Source:
 
 
 def make_model(config: ConfigDict, num_classes: int) -> nn.Module:
-    """The config's network with its tricks, classes and dtype."""
+    """The config's network with its tricks, classes and dtype.
+
+    Zero gamma is left out where there is no residual branch (Inception-V3,
+    MobileNet, DenseNet), as in the paper.
+
+    Raises:
+        ConfigError: a field of `config.model` is set that the network does not have.
+    """
+    name = config.model.name
+    allowed = model_options(name)
     options: dict[str, Any] = {
         key: value
         for key, value in config.model.items()
         if key not in ("name", "num_classes") and value is not None
     }
+    for key, value in options.items():
+        if key not in allowed:
+            raise ConfigError(
+                f"model.{key}={value!r} is not an option of {name}; allowed: None"
+            )
+    if "zero_gamma" in allowed:
+        options["zero_gamma"] = config.tricks.zero_gamma
     return create_model(
-        config.model.name,
+        name,
         num_classes=num_classes,
-        zero_gamma=config.tricks.zero_gamma,
         initializer=config.tricks.initializer,
         dtype=POLICIES[config.tricks.precision].dtype,
         **options,

@@ -70,7 +70,12 @@ def train(
         print(f"{workdir} is finished; nothing to train")
         return finished
     experiment = build(config)
-    open_workdir(workdir, config)
+    open_workdir(
+        workdir,
+        config,
+        total_steps=experiment.total_steps,
+        steps_per_epoch=experiment.steps_per_epoch,
+    )
     print(describe(experiment, workdir), flush=True)
     with ExitStack() as stack:
         run, state = _start(experiment, workdir, callbacks, stack)

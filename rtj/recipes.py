@@ -1,8 +1,8 @@
 """What each data set changes in the paper's baseline, and the sizes of its rows.
 
 `imagenet` is the paper itself. `digits` is the same study at the size of a laptop:
-its batch of 32 stands for the paper's 256 and 128 for 1024, its epochs keep the
-paper's proportions (steps at 1/4, 1/2 and 3/4 of the run).
+its batch of 32 stands for the paper's 256 and 128 for 1024, and its
+network is a ResNet with one bottleneck block a stage.
 """
 
 from dataclasses import dataclass, field
@@ -31,16 +31,21 @@ class Recipe:
 _DIGITS = Recipe(
     changes={
         "model.name": "resnet14",
-        "model.width": 8,
-        "model.small_images": True,
+        "model.width": 16,
         "tricks.base_batch": 32,
-        "tricks.step_epochs": (4.0, 8.0, 12.0),
+        # Halves, quarters and eighths of the run: at the paper's 1/4, 1/2 and 3/4,
+        # 16 epochs are over before they have learnt (97.1 % instead of 98.x %).
+        "tricks.step_epochs": (8.0, 12.0, 14.0),
         "train.batch_size": 32,
         "train.epochs": 16.0,
         "train.log_every": 25,
-        "data.image_size": 28,
-        "data.eval_resize": 28,
-        "data.crop_area": (0.6, 1.0),
+        # Twice the images' own size, so that the paper's stem, which divides by 4,
+        # leaves something to see; at equal cost a network of width 16 after it beats
+        # one of width 8 after a stem without stride (97.3 and 96.7 % at epoch 10).
+        "data.image_size": 56,
+        "data.eval_resize": 56,
+        "data.crop_area": (0.7, 1.0),
+        "data.crop_ratio": (0.8, 1.25),
         "data.flip": False,  # a mirrored 2 is no digit
         "data.color_jitter": "none",
         "data.pca_noise": 0.0,

@@ -1,8 +1,11 @@
 """The trick table that a run prints first: what is on, and its value."""
 
+import re
+
 from ml_collections import ConfigDict
 
 from rtj.experiment import peak_lr
+from rtj.models import model_options
 
 Row = tuple[str, bool, str]
 
@@ -11,6 +14,7 @@ def trick_rows(config: ConfigDict) -> list[Row]:
     """(trick, on, value) for every trick of the paper, in the paper's order."""
     tricks, model, train = config.tricks, config.model, config.train
     low = tricks.precision != "fp32"
+    residual = "zero_gamma" in model_options(model.name)
     scaling = (
         f"{tricks.base_lr:g} at {tricks.base_batch} -> "
         f"{peak_lr(config):g} at {train.batch_size}"
@@ -20,7 +24,13 @@ def trick_rows(config: ConfigDict) -> list[Row]:
     return [
         ("linear scaling", tricks.linear_scaling, f"learning rate {scaling}"),
         ("warmup", tricks.warmup_epochs > 0, f"{tricks.warmup_epochs:g} epochs"),
-        ("zero gamma", tricks.zero_gamma, "last batch norm of each residual branch"),
+        (
+            "zero gamma",
+            tricks.zero_gamma and residual,
+            "last batch norm of each residual branch"
+            if residual
+            else f"{model.name} has no residual branch",
+        ),
         (
             "no bias decay",
             tricks.no_bias_decay,
@@ -30,7 +40,7 @@ def trick_rows(config: ConfigDict) -> list[Row]:
         ("low precision", low, tricks.precision),
         (
             "model tweak",
-            model.name[-1] in "bcd" or bool(tweaks),
+            bool(re.match(r"[a-z]+\d+[bcds]", model.name) or tweaks),
             f"{model.name} {tweaks}".strip(),
         ),
         ("cosine", tricks.schedule == "cosine", _schedule(config)),

@@ -55,8 +55,11 @@ def check_workdir(workdir: Path, config: ConfigDict) -> None:
         )
 
 
-def open_workdir(workdir: Path, config: ConfigDict) -> None:
-    """Make the folder and write `config.json` and a line of `starts.jsonl`."""
+def open_workdir(workdir: Path, config: ConfigDict, **facts: Any) -> None:
+    """Make the folder and write `config.json` and a line of `starts.jsonl`.
+
+    `facts` go into that line beside what `describe_start` finds out.
+    """
     check_workdir(workdir, config)
     if jax.process_index() != 0:
         return
@@ -64,7 +67,7 @@ def open_workdir(workdir: Path, config: ConfigDict) -> None:
         workdir.mkdir(parents=True, exist_ok=True)
         write_json(workdir / "config.json", flatten(config))
         with (workdir / "starts.jsonl").open("a") as file:
-            file.write(json.dumps(describe_start(config)) + "\n")
+            file.write(json.dumps(describe_start(config) | facts) + "\n")
     except OSError as error:
         raise ConfigError(
             f"workdir={str(workdir)!r} cannot be written: {error}"

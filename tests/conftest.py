@@ -81,6 +81,7 @@ def tiny_config() -> Callable[..., Any]:
 
     base = {
         "model.width": 4,
+        "model.small_images": True,
         "model.bn_group_size": 8,
         "train.batch_size": 32,
         "train.steps": 20,

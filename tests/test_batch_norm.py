@@ -37,7 +37,7 @@ def test_inference_uses_the_running_statistics_and_changes_nothing():
 
 
 def test_a_group_that_does_not_divide_the_batch_is_an_error_that_says_so():
-    with pytest.raises(ValueError, match="bn_group_size=5 does not divide .* 32"):
+    with pytest.raises(ValueError, match=r"bn_group_size=5 does not divide .* 32"):
         apply(BatchNorm(group_size=5), IMAGES)
 
 

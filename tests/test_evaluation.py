@@ -95,7 +95,7 @@ def test_a_missing_checkpoint_is_an_error_and_no_folder_is_made(tiny_config, tmp
 
 
 def test_a_batch_that_the_devices_cannot_share_is_a_config_error(tiny_config):
-    with pytest.raises(ConfigError, match="batch_size=12 .* 8 devices; .* multiple"):
+    with pytest.raises(ConfigError, match=r"batch_size=12 .* 8 devices; .* multiple"):
         build(
             tiny_config(
                 **{"mesh.devices": 8, "train.batch_size": 12, "model.bn_group_size": 0}

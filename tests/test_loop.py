@@ -150,7 +150,7 @@ def test_the_callers_signal_handlers_are_back_after_training(tiny_config, tmp_pa
 
 def test_gradients_that_stay_non_finite_end_the_run_as_diverged(tiny_config, tmp_path):
     config = tiny_config(**{"tricks.base_lr": 1e30, "train.max_skipped_steps": 3})
-    with pytest.raises(Diverged, match="4 steps in a row .*max_skipped_steps=3"):
+    with pytest.raises(Diverged, match=r"4 steps in a row .*max_skipped_steps=3"):
         rtj.train(config, tmp_path)
     skipped = [row["skipped"] for row in read_metrics(tmp_path)]
     assert skipped[-4:] == [1, 1, 1, 1]

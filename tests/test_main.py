@@ -18,6 +18,7 @@ ROW = f"{CONFIG}:zero_gamma,data=digits"
 TINY = [
     ROW,
     "--config.model.width=4",
+    "--config.model.small_images=True",
     "--config.model.bn_group_size=8",
     "--config.train.batch_size=32",
     "--config.train.log_every=1",
@@ -205,3 +206,16 @@ def test_a_second_signal_ends_at_once(repo_root, tmp_path):
     assert child.poll() is None
     child.send_signal(signal.SIGTERM)
     assert child.wait(timeout=10) == -signal.SIGTERM
+
+
+def test_a_run_does_not_import_tensorflow_where_it_is_installed(run_rtj, tmp_path):
+    package = tmp_path / "site" / "tensorflow"
+    package.mkdir(parents=True)
+    marker = tmp_path / "imported"
+    (package / "__init__.py").write_text(f"open({str(marker)!r}, 'w')\n")
+    done = run_rtj(
+        [*TINY, "--config.train.steps=1", f"--workdir={tmp_path / 'run'}"],
+        env={"PYTHONPATH": str(tmp_path / "site")},
+    )
+    assert done.returncode == 0, done.stderr
+    assert not marker.exists()

@@ -1,6 +1,8 @@
 """The layers all networks share: convolution, pooling and the classifier."""
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -8,33 +10,65 @@ from flax import linen as nn
 from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 
+from rtj.models.batch_norm import BatchNorm
+from rtj.tricks.initializers import kernel_initializer
+
+Padding = Literal["symmetric", "valid", "same"]
+# A layer with its dtype and initialiser filled in by `functools.partial`.
+ModuleDef = Any
+
 
 def conv(
     features: int,
-    kernel: int,
+    kernel: int | tuple[int, int],
     *,
     stride: int = 1,
+    dilation: int = 1,
+    groups: int = 1,
+    use_bias: bool = False,
+    padding: Padding = "symmetric",
     dtype: DTypeLike,
     kernel_init: Initializer,
     name: str,
 ) -> nn.Conv:
-    """A square NHWC convolution without bias, padded by kernel // 2 on each side.
+    """An NHWC convolution, kernel (height, width) or a square one.
 
-    "SAME" pads unevenly at stride 2 (google/flax#963), so weights trained in
-    PyTorch or MXNet would give other results; here the padding is symmetric.
+    `symmetric` pads by dilation * (kernel // 2) on each side, as PyTorch and
+    MXNet do; `same` is TensorFlow's, which pads unevenly at stride 2, so that
+    weights trained with one give other results with the other (google/flax#963).
     Parameters are float32, the convolution runs in `dtype`.
     """
-    pad = kernel // 2
+    size = (kernel, kernel) if isinstance(kernel, int) else kernel
+    pads = [(dilation * (k // 2), dilation * (k // 2)) for k in size]
     return nn.Conv(
         features,
-        (kernel, kernel),
+        size,
         strides=stride,
-        padding=((pad, pad), (pad, pad)),
-        use_bias=False,
+        kernel_dilation=dilation,
+        feature_group_count=groups,
+        padding=pads if padding == "symmetric" else padding.upper(),
+        use_bias=use_bias,
         dtype=dtype,
         kernel_init=kernel_init,
         name=name,
     )
+
+
+def conv_and_norm(network: Any) -> tuple[ModuleDef, ModuleDef]:
+    """`conv` and `BatchNorm` with what a network's fields say of all its layers."""
+    convolution = partial(
+        conv,
+        dtype=network.dtype,
+        kernel_init=kernel_initializer(network.initializer),
+    )
+    norm = partial(
+        BatchNorm,
+        group_size=network.bn_group_size,
+        momentum=network.bn_momentum,
+        epsilon=network.bn_epsilon,
+        dtype=network.dtype,
+    )
+    return convolution, norm
 
 
 def max_pool_3x3(x: jax.Array) -> jax.Array:
@@ -56,6 +90,15 @@ def average_pool_ceil(x: jax.Array, window: int) -> jax.Array:
     return nn.avg_pool(
         x, (window, window), (window, window), pads, count_include_pad=False
     )
+
+
+def average_pool_same(x: jax.Array) -> jax.Array:
+    """2x2 average at stride 1 that keeps the size; zeros stand right and below.
+
+    The zeros count, so the last row and column are averages of 4 with 2 or 3
+    zeros among them: timm's `AvgPool2dSame`.
+    """
+    return nn.avg_pool(x, (2, 2), (1, 1), ((0, 1), (0, 1)), count_include_pad=True)
 
 
 def classify(

@@ -1,4 +1,4 @@
-"""ResNet and the paper's tweaks B, C and D (section 4, figure 2).
+"""ResNet and the paper's tweaks B, C and D (section 4, figure 2), and its kin.
 
 Three switches tell the variants apart, and each can be set alone:
 
@@ -8,110 +8,32 @@ Three switches tell the variants apart, and each can be set alone:
 | ResNet-B (`resnet50b`) | 3x3 | 7x7 | no |
 | ResNet-C (`resnet50c`) | 3x3 | three 3x3 | no |
 | ResNet-D (`resnet50d`) | 3x3 | three 3x3 | yes |
+| gluon-cv's S (`resnet50s`) | 3x3 | three 3x3, 64 wide | no |
 
-timm and torchvision call ResNet-B `resnet50`. gluon-cv's `v1` has biases in its
-1x1 convolutions; here no convolution has one. The paper's sentence on ResNet-C
-gives stride 2 to the first two stem convolutions; its figure 2b and the
+timm and torchvision call ResNet-B `resnet50`. gluon-cv's `v1` is the A network
+with biases in its 1x1 convolutions: `bias_1x1=True`. The paper's sentence on
+ResNet-C gives stride 2 to the first two stem convolutions; its figure 2b and the
 reference code give it to the first only, and so does this file.
+
+ResNeXt (arXiv 1611.05431) and SE-ResNet (arXiv 1709.01507) are the same network
+with a grouped 3x3 and with squeeze and excitation.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
 
+from rtj.errors import ConfigError
 from rtj.models import layers
-from rtj.models.batch_norm import BatchNorm
+from rtj.models.layers import ModuleDef
+from rtj.models.resnet_blocks import BasicBlock, Bottleneck, DilatedPool, StrideIn
 from rtj.tricks.initializers import kernel_initializer
 from rtj.tricks.zero_gamma import last_gamma_initializer
-
-ModuleDef = Any
-
-
-class Shortcut(nn.Module):
-    """Projection of the shortcut: optional average pool, 1x1 convolution, BN."""
-
-    features: int
-    stride: int
-    pooled: bool
-    conv: ModuleDef
-    norm: ModuleDef
-
-    @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        stride = self.stride
-        if self.pooled:
-            x, stride = layers.average_pool_ceil(x, stride), 1
-        x = self.conv(self.features, 1, stride=stride, name="conv")(x)
-        return self.norm(name="bn")(x, train=train)
-
-
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions, the stride in the first (ResNet-18 and -34)."""
-
-    features: int
-    stride: int
-    stride_in: str
-    pooled_shortcut: bool
-    conv: ModuleDef
-    norm: ModuleDef
-    last_gamma: nn.initializers.Initializer
-    expansion = 1
-
-    @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        shortcut = _shortcut(self, x, train=train)
-        x = self.conv(self.features, 3, stride=self.stride, name="conv1")(x)
-        x = nn.relu(self.norm(name="bn1")(x, train=train))
-        x = self.conv(self.features, 3, name="conv2")(x)
-        x = self.norm(name="bn2", scale_init=self.last_gamma)(x, train=train)
-        return nn.relu(x + shortcut)
-
-
-class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1; the stride in the first 1x1 (A) or in the 3x3 (B, C, D)."""
-
-    features: int
-    stride: int
-    stride_in: str
-    pooled_shortcut: bool
-    conv: ModuleDef
-    norm: ModuleDef
-    last_gamma: nn.initializers.Initializer
-    expansion = 4
-
-    @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        shortcut = _shortcut(self, x, train=train)
-        first, second = (
-            (self.stride, 1) if self.stride_in == "1x1" else (1, self.stride)
-        )
-        x = self.conv(self.features, 1, stride=first, name="conv1")(x)
-        x = nn.relu(self.norm(name="bn1")(x, train=train))
-        x = self.conv(self.features, 3, stride=second, name="conv2")(x)
-        x = nn.relu(self.norm(name="bn2")(x, train=train))
-        x = self.conv(self.features * self.expansion, 1, name="conv3")(x)
-        x = self.norm(name="bn3", scale_init=self.last_gamma)(x, train=train)
-        return nn.relu(x + shortcut)
-
-
-def _shortcut(block: Any, x: jax.Array, *, train: bool) -> jax.Array:
-    features = block.features * block.expansion
-    if block.stride == 1 and x.shape[-1] == features:
-        return x
-    project = Shortcut(
-        features,
-        block.stride,
-        block.pooled_shortcut,
-        block.conv,
-        block.norm,
-        name="downsample",
-    )
-    return project(x, train=train)
 
 
 class Stem(nn.Module):
@@ -155,7 +77,16 @@ class ResNet(nn.Module):
         pooled_shortcut: average pool before a strided shortcut's 1x1.
         width: channels of the first stage (64 in the paper).
         stem_width: channels of the deep stem's first two convolutions; 0 is
-            width / 2, as in the paper.
+            width / 2, as in the paper. The third has twice as many.
+        groups, group_width: of ResNeXt's 3x3 (32 and 4), see `Bottleneck`.
+        squeeze_excite: see `SqueezeExcite`.
+        bias_1x1: biases in a bottleneck's two 1x1 convolutions (gluon-cv's v1).
+        output_stride: 32, or 16 or 8 to dilate the last one or two stages
+            instead of striding them, for segmentation. It counts the stem's
+            stride of 4, with `small_images` too.
+        dilated_pool: the pooled shortcut of a dilated stage: `identity` (gluon-cv)
+            or `same`, a 2x2 pool of stride 1 (timm). Weights trained with one
+            give other results with the other.
         small_images: a stem without stride, for images of 32 pixels and less.
         zero_gamma: see `rtj.tricks.zero_gamma`.
         initializer: see `rtj.tricks.initializers`.
@@ -167,11 +98,17 @@ class ResNet(nn.Module):
     stage_sizes: Sequence[int] = (3, 4, 6, 3)
     block: Literal["bottleneck", "basic"] = "bottleneck"
     num_classes: int = 1000
-    stride_in: Literal["1x1", "3x3"] = "1x1"
+    stride_in: StrideIn = "1x1"
     stem: Literal["7x7", "deep"] = "7x7"
     pooled_shortcut: bool = False
     width: int = 64
     stem_width: int = 0
+    groups: int = 1
+    group_width: int = 64
+    squeeze_excite: bool = False
+    bias_1x1: bool = False
+    output_stride: int = 32
+    dilated_pool: DilatedPool = "identity"
     small_images: bool = False
     zero_gamma: bool = False
     initializer: Literal["xavier", "msra"] = "xavier"
@@ -180,6 +117,7 @@ class ResNet(nn.Module):
     bn_epsilon: float = 1e-5
     dropout: float = 0.0
     dtype: DTypeLike = jnp.float32
+    native_size = 224
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
@@ -188,16 +126,7 @@ class ResNet(nn.Module):
         With `train=True` pass `mutable=["batch_stats"]` to `apply`, and an rng
         named `dropout` if `dropout` is not 0.
         """
-        kernel_init = kernel_initializer(self.initializer)
-        conv = partial(layers.conv, dtype=self.dtype, kernel_init=kernel_init)
-        norm = partial(
-            BatchNorm,
-            group_size=self.bn_group_size,
-            momentum=self.bn_momentum,
-            epsilon=self.bn_epsilon,
-            dtype=self.dtype,
-        )
-        block = {"basic": BasicBlock, "bottleneck": Bottleneck}[self.block]
+        conv, norm = layers.conv_and_norm(self)
         x = Stem(
             self.stem,
             self.stem_width or self.width // 2,
@@ -207,22 +136,66 @@ class ResNet(nn.Module):
             norm,
             name="stem",
         )(images.astype(self.dtype), train=train)
-        for stage, size in enumerate(self.stage_sizes):
-            for i in range(size):
-                x = block(
-                    features=self.width * 2**stage,
-                    stride=2 if stage > 0 and i == 0 else 1,
-                    stride_in=self.stride_in,
-                    pooled_shortcut=self.pooled_shortcut,
-                    conv=conv,
-                    norm=norm,
-                    last_gamma=last_gamma_initializer(self.zero_gamma),
-                    name=f"layer{stage + 1}_{i}",
-                )(x, train=train)
+        block = self._block(conv, norm)
+        for place in _places(self.stage_sizes, self.output_stride):
+            x = block(
+                features=self.width * 2**place.stage,
+                stride=place.stride,
+                first_dilation=place.first_dilation,
+                dilation=place.dilation,
+                name=f"layer{place.stage + 1}_{place.number}",
+            )(x, train=train)
         return layers.classify(
             x,
             self.num_classes,
             dropout=self.dropout,
-            kernel_init=kernel_init,
+            kernel_init=kernel_initializer(self.initializer),
             train=train,
         )
+
+    def _block(self, conv: ModuleDef, norm: ModuleDef) -> ModuleDef:
+        """The block with all that is the same in every place."""
+        return partial(
+            {"basic": BasicBlock, "bottleneck": Bottleneck}[self.block],
+            stride_in=self.stride_in,
+            pooled_shortcut=self.pooled_shortcut,
+            dilated_pool=self.dilated_pool,
+            groups=self.groups,
+            group_width=self.group_width,
+            squeeze_excite=self.squeeze_excite,
+            bias_1x1=self.bias_1x1,
+            conv=conv,
+            norm=norm,
+            last_gamma=last_gamma_initializer(self.zero_gamma),
+        )
+
+
+class _Place(NamedTuple):
+    """Where a block stands, and what follows from it."""
+
+    stage: int
+    number: int
+    stride: int
+    first_dilation: int
+    dilation: int
+
+
+def _places(stage_sizes: Sequence[int], output_stride: int) -> Iterator[_Place]:
+    """Every block's place, dilations as in gluon-cv and timm."""
+    if output_stride not in (8, 16, 32):
+        raise ConfigError(f"output_stride={output_stride}; allowed: 8, 16, 32")
+    reached, dilation = 4, 1
+    for stage, size in enumerate(stage_sizes):
+        before, stride = dilation, 1 if stage == 0 else 2
+        if reached * stride > output_stride:
+            dilation, stride = dilation * stride, 1
+        reached *= stride
+        for number in range(size):
+            first = number == 0
+            yield _Place(
+                stage,
+                number,
+                stride if first else 1,
+                before if first else dilation,
+                dilation,
+            )
