@@ -17,7 +17,7 @@ from rtj.data.sources import eval_split, open_source
 from rtj.errors import ConfigError
 from rtj.models import create_model, model_options
 from rtj.state import TrainState, init_state
-from rtj.steps import EvalStep, StepOptions, TrainStep, eval_step, train_step
+from rtj.steps import StepOptions, eval_step, train_step
 from rtj.tricks.cosine import cosine
 from rtj.tricks.linear_scaling import linear_scaling
 from rtj.tricks.low_precision import POLICIES
@@ -47,8 +47,8 @@ class Experiment:
     optimizer: optax.GradientTransformation
     total_steps: int
     steps_per_epoch: float
-    train_step: TrainStep
-    eval_step: EvalStep
+    train_step: jax.stages.Wrapped
+    eval_step: jax.stages.Wrapped
 
     def init_state(self) -> TrainState:
         """A fresh state from the config's seed, replicated over the mesh."""
@@ -85,8 +85,7 @@ def build(config: ConfigDict) -> Experiment:
     total_steps = count_steps(config, steps_per_epoch)
     schedule = make_schedule(config, steps_per_epoch, total_steps)
     optimizer = make_optimizer(config, schedule)
-    options = _step_options(config, num_classes)
-    state, batch = sharding.replicated(mesh), sharding.split(mesh)
+    train, evaluate = _jitted(config, mesh, model, optimizer, schedule, num_classes)
     return Experiment(
         config=config,
         train_source=train_source,
@@ -97,29 +96,44 @@ def build(config: ConfigDict) -> Experiment:
         optimizer=optimizer,
         total_steps=total_steps,
         steps_per_epoch=steps_per_epoch,
-        train_step=jax.jit(
-            partial(
-                train_step,
-                model=model,
-                optimizer=optimizer,
-                schedule=schedule,
-                options=options,
-            ),
+        train_step=train,
+        eval_step=evaluate,
+    )
+
+
+def _jitted(
+    config: ConfigDict,
+    mesh: Mesh,
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    schedule: optax.Schedule,
+    num_classes: int,
+) -> tuple[jax.stages.Wrapped, jax.stages.Wrapped]:
+    """The two steps: state replicated, batch split, nothing compiled yet."""
+    options = _step_options(config, num_classes)
+    state, batch = sharding.replicated(mesh), sharding.split(mesh)
+    train = partial(
+        train_step,
+        model=model,
+        optimizer=optimizer,
+        schedule=schedule,
+        options=options,
+    )
+    evaluate = partial(
+        eval_step,
+        model=model,
+        mean=config.data.mean,
+        std=config.data.std,
+        policy=options.policy,
+    )
+    return (
+        jax.jit(
+            train,
             in_shardings=(state, batch),
             out_shardings=(state, state),
             donate_argnums=0,
         ),
-        eval_step=jax.jit(
-            partial(
-                eval_step,
-                model=model,
-                mean=config.data.mean,
-                std=config.data.std,
-                policy=options.policy,
-            ),
-            in_shardings=(state, batch),
-            out_shardings=state,
-        ),
+        jax.jit(evaluate, in_shardings=(state, batch), out_shardings=state),
     )
 
 

@@ -1,6 +1,5 @@
 """The pure train and evaluation steps; `rtj.experiment` jits them over a mesh."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -221,7 +220,3 @@ def rank_of_label(logits: jax.Array, labels: jax.Array) -> jax.Array:
     classes = jnp.arange(logits.shape[-1])
     before = ~(logits <= own) | ((logits == own) & (classes < labels[:, None]))
     return before.sum(axis=-1)
-
-
-TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
-EvalStep = Callable[[dict[str, Any], Batch], Metrics]

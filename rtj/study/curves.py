@@ -51,20 +51,20 @@ def plot_curves(workdirs: Sequence[Path], out: Path) -> None:
         ) from error
     curves = [load_curve(workdir) for workdir in workdirs]
     figure = Figure(figsize=(9, 3.4), layout="constrained")
-    loss, error = figure.subplots(1, 2)
+    left, right = figure.subplots(1, 2)
     for name, train, evaluations in curves:
-        loss.plot(
+        left.plot(
             [r["epoch"] for r in train], [r["loss"] for r in train], label=name, lw=1
         )
-        error.plot(
+        right.plot(
             [r["epoch"] for r in evaluations],
             [100 * (1 - r["top1"]) for r in evaluations],
             label=f"{name}: {100 * evaluations[-1]['top1']:.1f} %",
             lw=1.2,
         )
-    loss.set(xlabel="epoch", ylabel="training loss", yscale="log")
-    error.set(xlabel="epoch", ylabel="held-out error, %", yscale="log")
-    for axes in (loss, error):
+    left.set(xlabel="epoch", ylabel="training loss", yscale="log")
+    right.set(xlabel="epoch", ylabel="held-out error, %", yscale="log")
+    for axes in (left, right):
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small", frameon=False)
     figure.savefig(out, dpi=150)

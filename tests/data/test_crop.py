@@ -72,9 +72,9 @@ def test_without_a_fitting_rectangle_the_largest_centred_box_is_taken():
     assert fits == (0, 0, 40, 40)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 50), (50, 1)])
-def test_the_smallest_images_have_a_box(size):
-    boxes = draw(50, *size, PAPER_AREA, PAPER_RATIO)
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 50), (50, 1)])
+def test_the_smallest_images_have_a_box(width, height):
+    boxes = draw(50, width, height, PAPER_AREA, PAPER_RATIO)
     assert (boxes[:, 2] > boxes[:, 0]).all() and (boxes[:, 3] > boxes[:, 1]).all()
 
 

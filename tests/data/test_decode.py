@@ -40,7 +40,7 @@ def reference_eval(image, size, resize):
 
 
 @pytest.mark.parametrize(
-    "width, height, size, resize",
+    ("width", "height", "size", "resize"),
     [(500, 375, 224, 256), (375, 500, 224, 256), (301, 203, 64, 73), (28, 28, 32, 36)],
 )
 def test_evaluation_crop_equals_resize_then_crop_in_pillow(width, height, size, resize):
@@ -108,7 +108,7 @@ def test_an_undecodable_image_is_an_error_that_names_the_example(damage):
     data = encode(photo(300, 200), "JPEG")
     data = {"empty": b"", "noise": b"\x00\x01" * 50, "truncated": data[:2000]}[damage]
     numbers = [0.5] * crop.NUMBERS_PER_BOX
-    with pytest.raises(DataError, match="n0123.*cannot be decoded"):
+    with pytest.raises(DataError, match=r"n0123.*cannot be decoded"):
         decode.eval_image(data, "n0123", 32, 36)
-    with pytest.raises(DataError, match="n0123.*cannot be decoded"):
+    with pytest.raises(DataError, match=r"n0123.*cannot be decoded"):
         decode.train_image(data, "n0123", 32, *WHOLE, numbers)

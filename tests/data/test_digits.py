@@ -20,7 +20,7 @@ def splits(digits_dir):
     return {split: [s[i] for i in range(len(s))] for split, s in opened.items()}
 
 
-@pytest.mark.parametrize("split, per_class", [("train", 400), ("test", 100)])
+@pytest.mark.parametrize(("split", "per_class"), [("train", 400), ("test", 100)])
 def test_splits_are_stratified(splits, split, per_class):
     labels = [example["label"] for example in splits[split]]
     np.testing.assert_array_equal(np.bincount(labels), [per_class] * 10)
@@ -60,7 +60,7 @@ def test_threads_read_the_files_as_one_thread_does(digits_dir):
             source, batch_size=250, image_size=28, eval_resize=28, workers=workers
         ) as batches:
             runs.append(np.concatenate([b["image"] for b in batches]))
-    np.testing.assert_array_equal(*runs)
+    np.testing.assert_array_equal(runs[0], runs[1])
     pixels = np.asarray(decode.open_image(source[123]["image"], "123"))
     np.testing.assert_array_equal(runs[0][123, :, :, 1], pixels)
 

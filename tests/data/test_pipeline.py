@@ -2,6 +2,7 @@
 
 import gc
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,12 +11,12 @@ from rtj.data import order, pipeline
 from rtj.data.memory import ArraySource
 from rtj.errors import ConfigError, DataError
 
-CROP = {"crop_area": (0.08, 1.0), "crop_ratio": (3 / 4, 4 / 3)}
+CROP: dict[str, Any] = {"crop_area": (0.08, 1.0), "crop_ratio": (3 / 4, 4 / 3)}
 
 
 def train(source, **options):
-    defaults = {"batch_size": 8, "image_size": 6, "seed": 5, "workers": 2}
-    defaults |= {"start_step": 0, "stop_step": 6} | CROP
+    defaults: dict[str, Any] = {"batch_size": 8, "image_size": 6, "seed": 5}
+    defaults |= {"start_step": 0, "stop_step": 6, "workers": 2} | CROP
     with pipeline.train_batches(source, **(defaults | options)) as batches:
         return list(batches)
 
@@ -203,7 +204,7 @@ def test_an_empty_data_set_is_an_error_not_an_endless_loop():
 
 
 @pytest.mark.parametrize(
-    "options, field",
+    ("options", "field"),
     [
         ({"process_count": 3}, "batch_size=8"),
         ({"process_index": 2, "process_count": 2}, "process_index=2"),
@@ -223,6 +224,8 @@ def test_an_evaluation_size_below_the_crop_is_an_error(indexed_source):
         evaluate(indexed_source, eval_resize=5)
 
 
-@pytest.mark.parametrize("rows, want", [(1, 1), (8, 8), (96, 32), (100, 25), (37, 1)])
+@pytest.mark.parametrize(
+    ("rows", "want"), [(1, 1), (8, 8), (96, 32), (100, 25), (37, 1)]
+)
 def test_chunks_divide_the_rows(rows, want):
     assert pipeline.chunk_size(rows) == want
