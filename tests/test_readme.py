@@ -100,9 +100,10 @@ def test_every_row_of_the_results_table_is_a_config():
     import rtj
 
     named = re.findall(r"`--config=configs/(\w+)\.py:([^`]*)`", README)
-    assert len(named) == 10
+    assert len(named) == 13
     for file, argument in named:
-        assert rtj.get_config(f"{file}:{argument}").data.name == "imagenet"
+        data = rtj.get_config(f"{file}:{argument}").data.name
+        assert f"data={data}" in argument
 
 
 def test_every_field_and_row_of_the_trick_table_exists():
