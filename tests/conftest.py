@@ -26,6 +26,11 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # The longest first, so that no worker is left alone with one at the end.
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     for folder in ("TFDS_DATA_DIR", "JAX_COMPILATION_CACHE_DIR"):
         shutil.rmtree(os.environ.pop(folder), ignore_errors=True)
