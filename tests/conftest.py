@@ -21,19 +21,30 @@ os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 def pytest_configure(config: pytest.Config) -> None:
     # TFDS reads it when it is imported, which a fixture would be too late for.
     os.environ["TFDS_DATA_DIR"] = tempfile.mkdtemp(prefix="rtj-test-tfds-")
-    # Many tests compile the same programs; a run's 10 seconds become 2.
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="rtj-test-jax-")
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+    # Many tests compile the same programs; a run's 10 seconds become 2. The workers
+    # of pytest-xdist share what their parent made.
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        cache = tempfile.mkdtemp(prefix="rtj-test-jax-")
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = cache
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # The longest first, so that no worker is left alone with one at the end.
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    # The longest first, so that no worker is left alone with one at the end: the
+    # real training run, then what is marked slow.
+    def rank(item: pytest.Item) -> int:
+        if "local_sh_trains" in item.name:
+            return 0
+        return 1 if item.get_closest_marker("slow") else 2
+
+    items.sort(key=rank)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    for folder in ("TFDS_DATA_DIR", "JAX_COMPILATION_CACHE_DIR"):
-        shutil.rmtree(os.environ.pop(folder), ignore_errors=True)
+    shutil.rmtree(os.environ.pop("TFDS_DATA_DIR"), ignore_errors=True)
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        cache = os.environ.pop("JAX_COMPILATION_CACHE_DIR")
+        shutil.rmtree(cache, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ SHORT = {
     "mesh.devices": 1,
 }
 SHORT_DIGITS = {"data.image_size": 14, "data.eval_resize": 14}
-SHORT_SYNTHETIC = {"data.image_size": 32, "data.eval_resize": 32}
+SHORT_OTHER = {"data.image_size": 32, "data.eval_resize": 32, "model.name": "resnet14d"}
 
 
 def blocks(language: str) -> list[str]:
@@ -42,8 +42,8 @@ def shortened(command: str) -> list[str]:
     assert words[:2] == ["python", "-m"], command
     if words[2] != "rtj.main":
         return [sys.executable, *words[1:]]
-    large = "synthetic" in command or "tfds:" in command
-    fields = SHORT | (SHORT_SYNTHETIC if large else SHORT_DIGITS)
+    other = "synthetic" in command or "tfds:" in command
+    fields = SHORT | (SHORT_OTHER if other else SHORT_DIGITS)
     overrides = [f"--config.{field}={value}" for field, value in fields.items()]
     return [sys.executable, *words[1:], *overrides]
 
