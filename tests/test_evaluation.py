@@ -23,6 +23,7 @@ def evaluate_on(config):
     return experiment, run_evaluation(experiment, experiment.init_state().variables)
 
 
+@pytest.mark.slow
 def test_37_examples_in_batches_of_8_count_37_on_1_2_and_4_devices(tiny_config):
     results = []
     for devices in (1, 2, 4):

@@ -60,6 +60,7 @@ def seen_ids(monkeypatch):
 ROWS = ("label_smoothing", "label_smoothing,precision=fp16")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", ROWS)
 def test_twenty_steps_a_stop_and_twenty_more_are_forty_bit_for_bit(
     tiny_config, tmp_path, seen_ids, row

@@ -38,6 +38,7 @@ def losses(config, steps=20):
     return np.array(seen), np.array(ids)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", [8, 32, 0])
 def test_one_and_eight_devices_see_the_same_examples_and_losses(tiny_config, group):
     runs = [
@@ -55,6 +56,7 @@ def test_the_size_of_a_batch_norm_group_matters(tiny_config):
     assert np.abs(small - whole).max() > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("devices", [1, 8])
 def test_four_micro_batches_of_eight_are_a_batch_of_thirty_two(tiny_config, devices):
     whole, parts = (
