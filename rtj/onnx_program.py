@@ -17,13 +17,10 @@ from typing import Any
 import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
-import numpy as np
-from jax import export
 
 from rtj.errors import ConfigError
-from rtj.preprocess import normalize
 from rtj.serving import Network
-from rtj.stablehlo import Input
+from rtj.stablehlo import Input, serving_program
 
 _POOLS = ("reduce_window_max", "reduce_window_sum")
 
@@ -46,16 +43,7 @@ def to_onnx(network: Network, *, input_type: Input = "uint8") -> bytes:
             "older orbax-checkpoint than rtj does, so: pip install jax2onnx, and then "
             "pip install 'orbax-checkpoint>=0.12.8'"
         ) from error
-    variables = jax.tree.map(np.asarray, network.variables)
-
-    def program(images: jax.Array) -> Any:
-        if input_type == "uint8":
-            images = normalize(images, network.preprocess)
-        return network.model.apply(variables, images, train=False)
-
-    size = network.preprocess.size
-    (batch,) = export.symbolic_shape("N")
-    shape = jax.ShapeDtypeStruct((batch, size, size, 3), jnp.dtype(input_type))
+    program, shape = serving_program(network, input_type)
     traced = jax.make_jaxpr(program)(shape)
     converted = library.to_onnx(
         lambda images: _evaluate(traced.jaxpr, traced.consts, [images])[0],

@@ -1,6 +1,7 @@
 """A network as a serialised StableHLO program with its weights inside."""
 
 import importlib.util
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -36,6 +37,19 @@ def to_stablehlo(network: Network, *, input_type: Input = "uint8") -> bytes:
     """
     if importlib.util.find_spec("flatbuffers") is None:
         raise missing_extra("flatbuffers")
+    program, shape = serving_program(network, input_type)
+    return bytes(
+        export.export(jax.jit(program), platforms=PLATFORMS)(shape).serialize()
+    )
+
+
+def serving_program(
+    network: Network, input_type: Input
+) -> tuple[Callable[[jax.Array], Any], jax.ShapeDtypeStruct]:
+    """The function from images to logits, weights inside, and its input's shape.
+
+    The shape is (N, S, S, 3) with N free.
+    """
     variables = jax.tree.map(np.asarray, network.variables)
 
     def program(images: jax.Array) -> Any:
@@ -44,8 +58,6 @@ def to_stablehlo(network: Network, *, input_type: Input = "uint8") -> bytes:
         return network.model.apply(variables, images, train=False)
 
     size = network.preprocess.size
-    (batch,) = export.symbolic_shape("batch")
+    (batch,) = export.symbolic_shape("N")
     shape = jax.ShapeDtypeStruct((batch, size, size, 3), jnp.dtype(input_type))
-    return bytes(
-        export.export(jax.jit(program), platforms=PLATFORMS)(shape).serialize()
-    )
+    return program, shape
