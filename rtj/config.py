@@ -20,6 +20,8 @@ from rtj.recipes import recipe
 _EXECUTION_FIELDS = (
     "data.data_dir",
     "data.workers",
+    "data.decoder",
+    "data.max_bad_images",
     "mesh.devices",
     "train.log_every",
     "checkpoint.keep",
@@ -58,6 +60,10 @@ _BASELINE: dict[str, Any] = {
         "loss_scale_growth_steps": 2000,
         "label_smoothing": 0.0,  # eps
         "label_smoothing_form": "paper",  # eps/(K-1); uniform: eps/K
+        "mixup": 0.0,  # alpha of Beta(alpha, alpha); 0: off
+        "mixup_lambda": "step",  # one for each step or each example; cutmix's too
+        "mixup_off_epochs": 0.0,  # this many last epochs without it (and cutmix)
+        "cutmix": 0.0,  # alpha; beside mixup a fair coin decides
     },
     "train": {
         "epochs": 120.0,
@@ -78,13 +84,23 @@ _BASELINE: dict[str, Any] = {
         "eval_resize": 256,  # shorter side before the centre crop
         "crop_area": (0.08, 1.0),
         "crop_ratio": (3 / 4, 4 / 3),
+        "crop_form": "paper",  # ratio uniform; log: uniform in its logarithm
+        "repeats": 1,  # times each example comes in a row, cropped anew
+        "interpolation": "bilinear",  # or bicubic
+        "antialias": True,  # False: plain interpolation, as OpenCV's
         "flip": True,
         "color_jitter": "hsb",  # hue, saturation, brightness; bcs: gluon-cv's
         "jitter_strength": 0.4,
         "pca_noise": 0.1,
+        "rand_augment_ops": 0,  # operations an image; 0: off
+        "rand_augment_magnitude": 9.0,  # of 10
+        "random_erasing": 0.0,  # probability
+        "random_erasing_fill": "noise",  # or zero: the mean colour
         "mean": (123.68, 116.779, 103.939),  # RGB, 0 to 255
         "std": (58.393, 57.12, 57.375),
         "workers": 0,  # input threads; 0: chosen here
+        "decoder": "auto",  # of JPEGs: simplejpeg or pillow, to the same pixels
+        "max_bad_images": 0.001,  # fraction that may be undecodable before exit 5
     },
     "mesh": {"devices": 0},  # local devices to use; 0: all
     "checkpoint": {"keep": 2},  # newest checkpoints to keep
@@ -146,6 +162,11 @@ def check(config: ConfigDict) -> None:
             f"model.bn_group_size={group} does not divide the {batch // micro} "
             f"examples of a step (train.batch_size / train.accumulate); allowed: 0 "
             f"for the whole batch, or a divisor of {batch // micro}"
+        )
+    if (flat["tricks.mixup"] or flat["tricks.cutmix"]) and (group or batch) == 1:
+        raise ConfigError(
+            f"model.bn_group_size={group} leaves one example to a group, and mixup and "
+            "cutmix find no partner; allowed: 2 or more, or both of them 0"
         )
     if flat["data.eval_resize"] < flat["data.image_size"]:
         raise ConfigError(

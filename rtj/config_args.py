@@ -37,7 +37,7 @@ def parse_argument(
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if key not in keys:
-            raise unknown("key", key, keys)
+            raise _unknown_key(key, keys, argument)
         if not equals or key in values:
             raise ConfigError(f"{pair!r}: each key is given once, as {key}=VALUE")
         try:
@@ -47,6 +47,16 @@ def parse_argument(
                 f"{key}={text!r} is not allowed; allowed: {error}"
             ) from error
     return row, values
+
+
+def _unknown_key(key: str, keys: Mapping[str, Parser], argument: str) -> ConfigError:
+    error = unknown("key", key, keys)
+    if "/" not in argument:
+        return error
+    return ConfigError(
+        f"{error}; a value holds no comma: if this is the rest of a path, make a link "
+        "to it whose name has none"
+    )
 
 
 def one_of(*allowed: str) -> Parser:

@@ -24,7 +24,8 @@ def run_evaluation(
 ) -> dict[str, float]:
     """top1 and top5 (fractions of 1), loss and examples over the whole held-out set.
 
-    Every example counts once, for any batch size, number of devices and hosts.
+    Every example counts once, for any batch size, number of devices and hosts; the
+    few that cannot be decoded (`data.max_bad_images`) are left out and logged.
 
     Raises:
         Stopped: `should_stop()` turned true between two batches.
@@ -36,23 +37,26 @@ def run_evaluation(
         batch_size=eval_batch_size(experiment),
         image_size=experiment.config.data.image_size,
         eval_resize=experiment.config.data.eval_resize,
+        decoding=experiment.decoding,
+        max_bad_images=experiment.config.data.max_bad_images,
         workers=experiment.config.data.workers,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
-    sums: dict[str, float] = dict.fromkeys((*_KEYS, "examples"), 0.0)
+    sums = dict.fromkeys((*_KEYS, "examples", "skipped"), 0.0)
     with closing(batches):
         for batch in sharding.device_batches(batches, experiment.mesh):
             if should_stop():
                 raise Stopped("stopped during evaluation")
             part = jax.device_get(experiment.eval_step(variables, batch))
             sums = {key: value + float(part[key]) for key, value in sums.items()}
-    if sums["examples"] != len(source):
+    examples, skipped = round(sums["examples"]), round(sums["skipped"])
+    if examples + skipped != len(source):
         raise RuntimeError(
-            f"evaluation counted {sums['examples']:.0f} of {len(source)} examples"
+            f"evaluation counted {examples} examples and {skipped} that cannot be "
+            f"decoded, of {len(source)}"
         )
-    result = {key: sums[key] / len(source) for key in _KEYS}
-    return result | {"examples": len(source)}
+    return {key: sums[key] / examples for key in _KEYS} | {"examples": examples}
 
 
 def eval_batch_size(experiment: Experiment) -> int:

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from rtj import sharding
 from rtj.config import check
+from rtj.data.decode import Decoding, make_decoding
 from rtj.data.examples import Source
 from rtj.data.sources import eval_split, open_source
 from rtj.errors import ConfigError
@@ -21,6 +22,7 @@ from rtj.steps import StepOptions, eval_step, train_step
 from rtj.tricks.cosine import cosine
 from rtj.tricks.linear_scaling import linear_scaling
 from rtj.tricks.low_precision import POLICIES
+from rtj.tricks.mixup import Mixing
 from rtj.tricks.nesterov import nesterov
 from rtj.tricks.no_bias_decay import weight_decay
 from rtj.tricks.step_decay import step_decay
@@ -36,6 +38,7 @@ class Experiment:
         total_steps: length of the run in updates.
         steps_per_epoch: a float; batches may straddle epochs.
         train_step, eval_step: jitted over `mesh`; the first donates its state.
+        decoding: how images are decoded and resized.
     """
 
     config: ConfigDict
@@ -49,6 +52,7 @@ class Experiment:
     steps_per_epoch: float
     train_step: jax.stages.Wrapped
     eval_step: jax.stages.Wrapped
+    decoding: Decoding
 
     def init_state(self) -> TrainState:
         """A fresh state from the config's seed, replicated over the mesh."""
@@ -74,6 +78,9 @@ def build(config: ConfigDict) -> Experiment:
     check(config)
     mesh = sharding.make_mesh(config.mesh.devices)
     sharding.check_batch(config.train.batch_size // config.train.accumulate, mesh)
+    decoding = make_decoding(
+        config.data.decoder, config.data.interpolation, config.data.antialias
+    )
     train_source = _open(config, config.data.train_split)
     held_out = config.data.eval_split or eval_split(
         config.data.name, config.data.data_dir
@@ -85,7 +92,9 @@ def build(config: ConfigDict) -> Experiment:
     total_steps = count_steps(config, steps_per_epoch)
     schedule = make_schedule(config, steps_per_epoch, total_steps)
     optimizer = make_optimizer(config, schedule)
-    train, evaluate = _jitted(config, mesh, model, optimizer, schedule, num_classes)
+    mixing = make_mixing(config, steps_per_epoch, total_steps)
+    options = _step_options(config, num_classes, mixing)
+    train, evaluate = _jitted(config, mesh, model, optimizer, schedule, options)
     return Experiment(
         config=config,
         train_source=train_source,
@@ -98,6 +107,7 @@ def build(config: ConfigDict) -> Experiment:
         steps_per_epoch=steps_per_epoch,
         train_step=train,
         eval_step=evaluate,
+        decoding=decoding,
     )
 
 
@@ -107,10 +117,9 @@ def _jitted(
     model: nn.Module,
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
-    num_classes: int,
+    options: StepOptions,
 ) -> tuple[jax.stages.Wrapped, jax.stages.Wrapped]:
     """The two steps: state replicated, batch split, nothing compiled yet."""
-    options = _step_options(config, num_classes)
     state, batch = sharding.replicated(mesh), sharding.split(mesh)
     train = partial(
         train_step,
@@ -215,7 +224,25 @@ def make_optimizer(
     )
 
 
-def _step_options(config: ConfigDict, num_classes: int) -> StepOptions:
+def make_mixing(
+    config: ConfigDict, steps_per_epoch: float, total_steps: int
+) -> Mixing | None:
+    """Mixup and CutMix until `tricks.mixup_off_epochs` before the end, or None."""
+    tricks = config.tricks
+    if not tricks.mixup and not tricks.cutmix:
+        return None
+    return Mixing(
+        mixup=tricks.mixup,
+        cutmix=tricks.cutmix,
+        per=tricks.mixup_lambda,
+        group_size=config.model.bn_group_size,
+        stop_step=total_steps - round(tricks.mixup_off_epochs * steps_per_epoch),
+    )
+
+
+def _step_options(
+    config: ConfigDict, num_classes: int, mixing: Mixing | None
+) -> StepOptions:
     tricks, data = config.tricks, config.data
     return StepOptions(
         num_classes=num_classes,
@@ -229,10 +256,15 @@ def _step_options(config: ConfigDict, num_classes: int) -> StepOptions:
         scale_cap=tricks.loss_scale_cap,
         augment={
             "flip": data.flip,
+            "rand_augment_ops": data.rand_augment_ops,
+            "rand_augment_magnitude": data.rand_augment_magnitude,
             "color_jitter": data.color_jitter,
             "jitter_strength": data.jitter_strength,
             "pca_std": data.pca_noise,
             "mean": data.mean,
             "std": data.std,
+            "erasing": data.random_erasing,
+            "erasing_fill": data.random_erasing_fill,
         },
+        mixing=mixing,
     )

@@ -4,6 +4,9 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from rtj.data.crop import FORMS
+from rtj.data.images import DECODERS
+from rtj.data.resize import INTERPOLATIONS
 from rtj.errors import ConfigError, unknown
 from rtj.models import list_models
 from rtj.tricks.initializers import INITIALIZERS
@@ -49,13 +52,14 @@ def _optional(check: Check) -> Check:
     return (lambda v: v is None or check[0](v)), f"{check[1]}, or None for the model's"
 
 
-DATA_NAMES = "digits | imagenet | synthetic | tfds:NAME"
+DATA_NAMES = "digits | imagenet | synthetic | tfds:NAME | folder:PATH | tar:PATH"
 
 
 def is_data_name(text: Any) -> bool:
     """Whether `text` is of the form that names a data set; it may not be there."""
+    kind, _, rest = text.partition(":")
     return text in ("digits", "imagenet", "synthetic") or (
-        text.startswith("tfds:") and len(text) > len("tfds:")
+        kind in ("tfds", "folder", "tar") and rest != ""
     )
 
 
@@ -99,6 +103,10 @@ FIELDS: dict[str, Check] = {
     "tricks.loss_scale_growth_steps": _integer(1),
     "tricks.label_smoothing": _number(0, 1, open_high=True),
     "tricks.label_smoothing_form": _one_of("paper", "uniform"),
+    "tricks.mixup": _number(0),
+    "tricks.mixup_lambda": _one_of("step", "example"),
+    "tricks.mixup_off_epochs": _number(0),
+    "tricks.cutmix": _number(0),
     "train.epochs": _number(0),
     "train.steps": _integer(0),
     "train.batch_size": _integer(1),
@@ -115,13 +123,23 @@ FIELDS: dict[str, Check] = {
     "data.eval_resize": _integer(1),
     "data.crop_area": _range(0, 1),
     "data.crop_ratio": _range(0, math.inf),
+    "data.crop_form": _one_of(*FORMS),
+    "data.repeats": _integer(1),
+    "data.interpolation": _one_of(*INTERPOLATIONS),
+    "data.antialias": _BOOL,
     "data.flip": _BOOL,
     "data.color_jitter": _one_of("none", "hsb", "bcs"),
     "data.jitter_strength": _number(0, 1, open_high=True),
     "data.pca_noise": _number(0),
+    "data.rand_augment_ops": _integer(0),
+    "data.rand_augment_magnitude": _number(0, 10),
+    "data.random_erasing": _number(0, 1),
+    "data.random_erasing_fill": _one_of("noise", "zero"),
     "data.mean": _numbers(3, 0),
     "data.std": _numbers(3, 1e-6),
     "data.workers": _integer(0),
+    "data.decoder": _one_of(*DECODERS),
+    "data.max_bad_images": _number(0, 0.5),
     "mesh.devices": _integer(0),
     "checkpoint.keep": _integer(1),
 }

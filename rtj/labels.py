@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from rtj.data import folder_source, tfds_source
 from rtj.errors import ConfigError, DataError
 from rtj.weights.metadata import About
 
@@ -80,13 +81,13 @@ def _data_set_names(about: About | None, config: ConfigDict | None) -> tuple[str
         return ()
     if config.data.name == IMAGENET:
         return imagenet_ids()
-    if not config.data.name.startswith("tfds:"):
-        return ()
-    from rtj.data.tfds_source import open_builder
-
+    kind, _, name = config.data.name.partition(":")
     try:
-        name = config.data.name.removeprefix("tfds:")
-        builder = open_builder(name, config.data.data_dir)
+        if kind == "folder":
+            return tuple(folder_source.class_names(name, config.data.name))
+        if kind == "tfds":
+            builder = tfds_source.open_builder(name, config.data.data_dir)
+            return tuple(builder.info.features["label"].names)
     except DataError:
-        return ()  # weights may be used where their data set is not
-    return tuple(builder.info.features["label"].names)
+        pass  # weights may be used where their data set is not
+    return ()

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from rtj import sharding
 from rtj.checkpoint import Checkpointer
 from rtj.config import config_hash
+from rtj.data.input_wait import InputWait
 from rtj.data.pipeline import train_batches
 from rtj.errors import Stopped
 from rtj.evaluation import run_evaluation
@@ -37,6 +38,7 @@ class Run:
     checkpoints: Checkpointer
     progress: Progress
     reporter: Reporter
+    waits: InputWait
     stop: StopRequest
 
 
@@ -139,8 +141,9 @@ def _start(
             enabled=lead,
         )
     )
-    reporter = Reporter(experiment, writer, progress, callbacks, evaluation)
-    return Run(experiment, workdir, checkpoints, progress, reporter, stop), state
+    waits = InputWait()
+    reporter = Reporter(experiment, writer, progress, callbacks, waits, evaluation)
+    return Run(experiment, workdir, checkpoints, progress, reporter, waits, stop), state
 
 
 def _train_to_end(run: Run, state: TrainState) -> TrainState:
@@ -150,7 +153,8 @@ def _train_to_end(run: Run, state: TrainState) -> TrainState:
         _evaluate(run, state)
     batches = _batches(experiment, step)
     with closing(batches):
-        for batch in sharding.device_batches(batches, experiment.mesh):
+        ready = run.waits.over(batches)
+        for batch in sharding.device_batches(ready, experiment.mesh):
             state, metrics = experiment.train_step(state, batch)
             step += 1
             reporter.step(step, metrics)
@@ -174,6 +178,10 @@ def _batches(experiment: Experiment, start_step: int) -> Any:
         stop_step=experiment.total_steps,
         crop_area=config.data.crop_area,
         crop_ratio=config.data.crop_ratio,
+        crop_form=config.data.crop_form,
+        repeats=config.data.repeats,
+        decoding=experiment.decoding,
+        max_bad_images=config.data.max_bad_images,
         workers=config.data.workers,
         process_index=jax.process_index(),
         process_count=jax.process_count(),

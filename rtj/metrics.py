@@ -1,16 +1,17 @@
 """What a run writes while it goes: JSON lines and TensorBoard scalars.
 
-A workdir holds `metrics.jsonl`, one JSON object a line with `step`, `kind` ('train'
-or 'eval') and the values, and `tensorboard/`, the same scalars as `kind/name`. JSON
-has no NaN or infinity, so those are written as the strings "nan", "inf" and "-inf"
-and read back as floats by `read_metrics`.
+A workdir holds `metrics.jsonl`, one JSON object a line with `step`, `kind` ('train',
+'eval', or 'speed' for the times, which no two runs share) and the values, and
+`tensorboard/`, the same scalars as `kind/name`. JSON has no NaN or infinity, so those
+are written as the strings "nan", "inf" and "-inf" and read back as floats by
+`read_metrics`.
 """
 
 import json
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, SupportsFloat, TextIO, get_args
 
@@ -20,7 +21,8 @@ from tensorboardX.proto.summary_pb2 import Summary
 
 from rtj.errors import DataError
 
-Kind = Literal["train", "eval"]
+Kind = Literal["train", "eval", "speed"]
+RESULTS: tuple[Kind, ...] = ("train", "eval")
 METRICS_FILE = "metrics.jsonl"
 TENSORBOARD_DIR = "tensorboard"
 NON_FINITE = ("nan", "inf", "-inf")
@@ -45,8 +47,10 @@ def _from_json(line: bytes) -> dict[str, Any]:
     return {k: float(v) if v in NON_FINITE else v for k, v in record.items()}
 
 
-def read_metrics(workdir: Path) -> list[dict[str, Any]]:
-    """Reads every line of `workdir`/metrics.jsonl, in the order written.
+def read_metrics(
+    workdir: Path, kinds: Collection[Kind] = RESULTS
+) -> list[dict[str, Any]]:
+    """Reads the lines of `workdir`/metrics.jsonl of these kinds, in the order written.
 
     Returns [] if there is no file. A last line that a killed run left unfinished is
     left out.
@@ -54,7 +58,8 @@ def read_metrics(workdir: Path) -> list[dict[str, Any]]:
     Raises:
       DataError: any other line is not what `MetricsWriter` writes.
     """
-    return [record for _, record in _read_lines(Path(workdir) / METRICS_FILE)]
+    records = [record for _, record in _read_lines(Path(workdir) / METRICS_FILE)]
+    return [record for record in records if record["kind"] in kinds]
 
 
 def _read_lines(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
@@ -135,7 +140,7 @@ class MetricsWriter:
         logs = Path(workdir) / TENSORBOARD_DIR
         logs.mkdir(parents=True, exist_ok=True)
         known = start_step if eval_step is None else eval_step
-        _drop_after(path, {"train": start_step, "eval": known})
+        _drop_after(path, {"train": start_step, "speed": start_step, "eval": known})
         self._file = path.open("a", encoding="utf-8")
         # Written directly rather than by SummaryWriter, whose queue is lost in a kill.
         # Event files are named by the second: the suffix keeps two sessions apart.

@@ -107,6 +107,12 @@ class Progress:
         mean = self._rate.mean
         return None if mean is None else mean * self._batch_size
 
+    @property
+    def step_s(self) -> float | None:
+        """Seconds a step between the last two log steps; None before the second."""
+        recent = self._rate.recent
+        return None if recent is None else 1 / recent
+
     def update(
         self, step: int, values: Mapping[str, SupportsFloat] | None = None
     ) -> None:

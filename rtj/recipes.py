@@ -19,6 +19,9 @@ class Recipe:
         warmup_epochs: length of the warmup where it is on.
         network: the ResNet whose variants are compared.
         bn_groups: batch-norm groups of a batch (the paper's 8 GPUs).
+        mixup_epochs: length of a run with mixup, which needs a longer one.
+        mixup_step_epochs: where step decay, if it is on, then divides the rate: at
+            the same fractions of the run.
     """
 
     changes: dict[str, Any] = field(default_factory=dict)
@@ -26,6 +29,8 @@ class Recipe:
     warmup_epochs: float = 5.0
     network: str = "resnet50"
     bn_groups: int = 8
+    mixup_epochs: float = 200.0
+    mixup_step_epochs: tuple[float, ...] = (50.0, 100.0, 150.0)
 
 
 _DIGITS = Recipe(
@@ -57,6 +62,8 @@ _DIGITS = Recipe(
     warmup_epochs=1.0,
     network="resnet14",
     bn_groups=1,
+    mixup_epochs=40.0,  # 24 times the paper's 200 / 120
+    mixup_step_epochs=(20.0, 30.0, 35.0),
 )
 
 _SYNTHETIC = Recipe(changes={"train.steps": 1000, "train.log_every": 20})
@@ -65,5 +72,5 @@ _RECIPES = {"digits": _DIGITS, "synthetic": _SYNTHETIC}
 
 
 def recipe(data: str) -> Recipe:
-    """The recipe of a data set; ImageNet's for `imagenet` and any `tfds:NAME`."""
+    """The recipe of a data set; ImageNet's for all but `digits` and `synthetic`."""
     return _RECIPES.get(data, Recipe())

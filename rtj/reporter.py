@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 import jax
 
 from rtj.checkpoint import Evaluation
+from rtj.data.input_wait import InputWait
 from rtj.errors import Diverged
 from rtj.experiment import Experiment
 from rtj.metrics import MetricsWriter
@@ -22,6 +23,7 @@ class Reporter:
     so a resumed run writes what an uninterrupted one would have.
 
     Args:
+        waits: times the loop's waiting for input.
         evaluation: the newest one of a resumed run.
     """
 
@@ -31,6 +33,7 @@ class Reporter:
         writer: MetricsWriter,
         progress: Progress,
         callbacks: Sequence[Callback],
+        waits: InputWait,
         evaluation: Evaluation | None = None,
     ) -> None:
         self._train = experiment.config.train
@@ -38,6 +41,8 @@ class Reporter:
         self._writer = writer
         self._progress = progress
         self._callbacks = callbacks
+        self._waits = waits
+        self._timed = False
         self._pending: tuple[int, Metrics] | None = None
         self._skipped_in_a_row = 0
         self.evaluation = evaluation
@@ -70,6 +75,8 @@ class Reporter:
         if due or skipped:
             self._writer.write(step, "train", values)
         self._progress.update(step, _shown(values) if due else None)
+        if due or not self._timed:
+            self._report_speed(step)
         if skipped:
             scale = values.get("loss_scale")
             note = "" if scale is None else f" (loss scale {scale:g})"
@@ -81,6 +88,19 @@ class Reporter:
                 f"{values['lr']:g}); allowed: train.max_skipped_steps="
                 f"{self._train.max_skipped_steps}"
             )
+
+    def _report_speed(self, step: int) -> None:
+        """Means since the last log step; the first step, which compiles, and the wait
+        for the first batches are left out."""
+        self._timed = True
+        wait, seconds = self._waits.take(), self._progress.step_s
+        if seconds is not None:
+            values = {
+                "step_s": seconds,
+                "input_wait_s": wait,
+                "images_per_s": self._train.batch_size / seconds,
+            }
+            self._writer.write(step, "speed", values)
 
     def evaluated(self, step: int) -> bool:
         """Whether the newest evaluation is of `step`."""

@@ -12,6 +12,7 @@ from rtj.data.augment import augment, normalize
 from rtj.state import TrainState, random_stream
 from rtj.tricks.label_smoothing import SmoothingForm, cross_entropy, smooth_labels
 from rtj.tricks.low_precision import Policy, matmul_precision, next_loss_scale
+from rtj.tricks.mixup import Mixing, lambda_keys, mix
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
@@ -30,6 +31,7 @@ class StepOptions:
         eps, form: label smoothing.
         growth_steps, scale_cap: of fp16's loss scale.
         augment: keyword arguments of `rtj.data.augment.augment`.
+        mixing: mixup or CutMix; None trains on the examples as they are.
     """
 
     num_classes: int
@@ -42,6 +44,7 @@ class StepOptions:
     growth_steps: int
     scale_cap: float
     augment: dict[str, Any]
+    mixing: Mixing | None = None
 
 
 def train_step(
@@ -58,7 +61,8 @@ def train_step(
     A step whose gradients are not finite leaves params, batch_stats and
     opt_state as they were (and halves fp16's loss scale). Metrics are float32
     scalars: loss and top1 (means over the batch), grad_norm, lr, skipped (0 or
-    1), and loss_scale in fp16.
+    1), and loss_scale in fp16. Of a mixture top1 asks for the label with the larger
+    share.
     """
     scale = state.loss_scale.scale if state.loss_scale else jnp.float32(1)
     with matmul_precision(options.policy):
@@ -148,6 +152,37 @@ def _micro_batches(batch: Batch, count: int, group_size: int) -> Batch:
     return jax.tree.map(divide, batch)
 
 
+def train_inputs(
+    batch: Batch, step: jax.Array, options: StepOptions
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """What the network is shown and asked for, all that precedes it in a step.
+
+    Returns:
+        images (B, H, W, 3) float32, augmented, normalised and mixed; targets (B, K)
+        float32, smoothed and then mixed; labels (B,) int32, of the larger share.
+    """
+    images = augment(
+        batch["image"],
+        batch["index"],
+        step,
+        seed=options.seed,
+        copy=batch.get("copy"),
+        **options.augment,
+    )
+    labels = batch["label"]
+    targets = smooth_labels(labels, options.num_classes, options.eps, options.form)
+    if options.mixing is None:
+        return images, targets, labels
+    keys = lambda_keys(
+        random_stream(options.seed, "mixup"),
+        step,
+        batch["index"],
+        batch.get("copy"),
+        options.mixing.per,
+    )
+    return mix(images, targets, labels, keys, step, options.mixing)
+
+
 def _loss(
     params: Any,
     state: TrainState,
@@ -157,13 +192,7 @@ def _loss(
     model: nn.Module,
     options: StepOptions,
 ) -> tuple[jax.Array, tuple[Any, Metrics]]:
-    images = augment(
-        batch["image"],
-        batch["index"],
-        state.step,
-        seed=options.seed,
-        **options.augment,
-    )
+    images, targets, labels = train_inputs(batch, state.step, options)
     logits, updates = model.apply(
         {"params": params, "batch_stats": state.batch_stats},
         images,
@@ -171,13 +200,10 @@ def _loss(
         mutable=["batch_stats"],
         rngs={"dropout": dropout_key},
     )
-    targets = smooth_labels(
-        batch["label"], options.num_classes, options.eps, options.form
-    )
     losses = cross_entropy(logits, targets)
     sums = {
         "loss": losses.sum(),
-        "top1": (rank_of_label(logits, batch["label"]) < 1).sum(dtype=jnp.float32),
+        "top1": (rank_of_label(logits, labels) < 1).sum(dtype=jnp.float32),
     }
     return losses.mean() * scale, (updates.get("batch_stats", {}), sums)
 
@@ -208,6 +234,8 @@ def eval_step(
         "top1": total(rank < 1),
         "top5": total(rank < 5),
         "examples": total(jnp.ones_like(labels)),
+        # Examples that could not be decoded have an index, padding has none.
+        "skipped": jnp.sum(~mask & (batch["index"] >= 0), dtype=jnp.float32),
     }
 
 

@@ -11,7 +11,10 @@ Row = tuple[str, bool, str]
 
 
 def trick_rows(config: ConfigDict) -> list[Row]:
-    """(trick, on, value) for every trick of the paper, in the paper's order."""
+    """(trick, on, value) for every trick of the paper, in the paper's order.
+
+    CutMix, which is not the paper's, has a row where it is on.
+    """
     tricks, model, train = config.tricks, config.model, config.train
     low = tricks.precision != "fp32"
     residual = "zero_gamma" in model_options(model.name)
@@ -21,7 +24,7 @@ def trick_rows(config: ConfigDict) -> list[Row]:
     )
     switches = [model.stride_in, model.stem, model.pooled_shortcut]
     tweaks = ", ".join(str(s) for s in switches if s is not None)
-    return [
+    rows = [
         ("linear scaling", tricks.linear_scaling, f"learning rate {scaling}"),
         ("warmup", tricks.warmup_epochs > 0, f"{tricks.warmup_epochs:g} epochs"),
         (
@@ -49,7 +52,17 @@ def trick_rows(config: ConfigDict) -> list[Row]:
             tricks.label_smoothing > 0,
             f"eps {tricks.label_smoothing:g}, {tricks.label_smoothing_form} form",
         ),
+        ("mixup", tricks.mixup > 0, _mixing(config, tricks.mixup)),
     ]
+    if tricks.cutmix > 0:
+        rows.append(("cutmix", True, _mixing(config, tricks.cutmix)))
+    return rows
+
+
+def _mixing(config: ConfigDict, alpha: float) -> str:
+    off = config.tricks.mixup_off_epochs
+    end = f", off in the last {off:g} epochs" if off else ""
+    return f"alpha {alpha:g}, a lambda for each {config.tricks.mixup_lambda}{end}"
 
 
 def _schedule(config: ConfigDict) -> str:

@@ -16,6 +16,7 @@ FIELDS = {
     "low_precision": {"tricks.precision"},
     "cosine": {"tricks.schedule"},
     "label_smoothing": {"tricks.label_smoothing"},
+    "mixup": {"tricks.mixup", "train.epochs", "tricks.step_epochs"},
 }
 NETWORK = {"model.name"}
 
@@ -77,6 +78,24 @@ def test_table_6_stacks_on_resnet_50_d():
         changed(config("cosine"), config("label_smoothing"))
         == (FIELDS["label_smoothing"])
     )
+    assert changed(config("label_smoothing"), config("mixup")) == FIELDS["mixup"]
+
+
+def test_mixup_is_the_papers_and_trains_for_200_epochs_instead_of_120():
+    got = config("mixup")
+    assert got["tricks.mixup"] == 0.2
+    assert got["train.epochs"] == 200
+    assert got["tricks.cutmix"] == 0
+
+
+@pytest.mark.parametrize("data", ["imagenet", "digits"])
+def test_mixup_stretches_the_run_and_its_step_decay_alike(data):
+    before, now = config("label_smoothing", data), config("mixup", data)
+    stretch = now["train.epochs"] / before["train.epochs"]
+    assert stretch == pytest.approx(200 / 120)
+    assert now["tricks.step_epochs"] == pytest.approx(
+        tuple(stretch * epoch for epoch in before["tricks.step_epochs"])
+    )
 
 
 @pytest.mark.parametrize("row", sorted(FIELDS))
@@ -86,7 +105,7 @@ def test_only_is_the_baseline_and_this_trick(row):
 
 @pytest.mark.parametrize("row", sorted(FIELDS))
 def test_without_is_the_whole_table_less_this_trick(row):
-    whole = config("low_precision" if row in TABLE4 else "label_smoothing")
+    whole = config("low_precision" if row in TABLE4 else "mixup")
     assert changed(whole, config(f"{row},mode=without")) == FIELDS[row]
 
 
@@ -147,3 +166,15 @@ def test_the_trick_table_says_on_or_off_and_the_value():
     assert lines["zero gamma"].split()[0] == "on"
     assert lines["no bias decay"].split()[0] == "off"
     assert lines["cosine"].split()[0] == "off"
+    assert lines["mixup"].split()[0] == "off"
+    assert "cutmix" not in lines
+
+
+def test_the_trick_table_has_mixups_values_and_cutmix_where_it_is_on():
+    mixed = rtj.get_config("ablation:mixup,data=imagenet")
+    on = {name: value for name, on, value in trick_rows(mixed) if on}
+    assert on["mixup"] == "alpha 0.2, a lambda for each step"
+    mixed.tricks.update(cutmix=1.0, mixup_lambda="example", mixup_off_epochs=10.0)
+    name, is_on, value = trick_rows(mixed)[-1]
+    assert (name, is_on) == ("cutmix", True)
+    assert value == "alpha 1, a lambda for each example, off in the last 10 epochs"

@@ -100,7 +100,7 @@ def test_every_row_of_the_results_table_is_a_config():
     import rtj
 
     named = re.findall(r"`--config=configs/(\w+)\.py:([^`]*)`", README)
-    assert len(named) == 13
+    assert len(named) == 14
     for file, argument in named:
         data = rtj.get_config(f"{file}:{argument}").data.name
         assert f"data={data}" in argument

@@ -14,6 +14,8 @@ from rtj.steps import rank_of_label
 # At higher rates training itself multiplies a difference in the last bit: one ReLU
 # that flips makes 1e-2 of it in 20 steps at a rate of 0.1.
 CALM = {"tricks.base_lr": 0.001, "tricks.warmup_epochs": 0.0, "model.width": 8}
+# Both at once, so that a program holds all there is to mixing.
+MIXING = {"tricks.mixup": 0.2, "tricks.cutmix": 1.0, "tricks.mixup_lambda": "example"}
 
 
 def losses(config, steps=20):
@@ -63,6 +65,14 @@ def test_four_micro_batches_of_eight_are_a_batch_of_thirty_two(tiny_config, devi
         losses(tiny_config(**CALM, **{"train.accumulate": n, "mesh.devices": devices}))[
             0
         ]
+        for n in (1, 4)
+    )
+    np.testing.assert_allclose(whole, parts, atol=1e-5)
+
+
+def test_micro_batches_are_mixed_as_the_whole_batch_is(tiny_config):
+    whole, parts = (
+        losses(tiny_config(**CALM, **MIXING, **{"train.accumulate": n}), steps=4)[0]
         for n in (1, 4)
     )
     np.testing.assert_allclose(whole, parts, atol=1e-5)
@@ -130,8 +140,9 @@ def test_fp16_trains_and_its_scale_stays_under_the_cap(tiny_config):
     config = tiny_config(
         **{
             "tricks.precision": "fp16",
+            "tricks.loss_scale_init": 2.0**10,  # 2**15 overflows in the first steps
             "tricks.loss_scale_growth_steps": 2,
-            "tricks.loss_scale_cap": 2.0**16,
+            "tricks.loss_scale_cap": 2.0**13,
         }
     )
     experiment = build(config)
@@ -151,24 +162,50 @@ def test_fp16_trains_and_its_scale_stays_under_the_cap(tiny_config):
         state, metrics = experiment.train_step(state, batch)
         assert metrics["skipped"] == 0
         scales.append(float(metrics["loss_scale"]))
-    assert max(scales) == 2.0**16
+    assert max(scales) == 2.0**13
     kinds = {leaf.dtype for leaf in jax.tree.leaves((state.params, state.batch_stats))}
     assert kinds == {jnp.dtype("float32")}
 
 
-def test_the_step_leaves_three_all_reduces_when_groups_fit_a_device(tiny_config):
-    config = tiny_config(
-        **{"mesh.devices": 8, "train.batch_size": 64, "model.bn_group_size": 8}
-    )
+def lowered(config):
+    """The train step's program for a batch of the config's size, not yet compiled."""
     experiment = build(config)
+    rows, size = config.train.batch_size, config.data.image_size
     batch = {
-        "image": np.zeros((64, 14, 14, 3), np.uint8),
-        "label": np.zeros(64, np.int32),
-        "index": np.arange(64, dtype=np.int32),
+        "image": np.zeros((rows, size, size, 3), np.uint8),
+        "label": np.zeros(rows, np.int32),
+        "index": np.arange(rows, dtype=np.int32),
     }
-    state = experiment.init_state()
-    program = experiment.train_step.lower(state, batch).compile().as_text() or ""
+    return experiment.train_step.lower(experiment.init_state(), batch)
+
+
+@pytest.mark.parametrize("mixing", [{}, MIXING])
+def test_the_step_leaves_three_all_reduces_when_groups_fit_a_device(
+    tiny_config, mixing
+):
+    eight = {"mesh.devices": 8, "train.batch_size": 64, "model.bn_group_size": 8}
+    program = lowered(tiny_config(**eight, **mixing)).compile().as_text() or ""
     assert 1 <= program.count(" all-reduce(") <= 3
+    for exchange in ("all-gather", "all-to-all", "collective-permute"):
+        assert exchange not in program
+
+
+def test_options_of_what_is_off_leave_the_program_as_it_is(tiny_config):
+    options = {
+        "tricks.mixup_lambda": "example",
+        "tricks.mixup_off_epochs": 3.0,
+        "data.rand_augment_magnitude": 1.0,
+        "data.random_erasing_fill": "zero",
+    }
+    plain = lowered(tiny_config()).as_text()
+    assert lowered(tiny_config(**options)).as_text() == plain
+    for switch in (
+        {"tricks.mixup": 0.2},
+        {"tricks.cutmix": 1.0},
+        {"data.rand_augment_ops": 1},
+        {"data.random_erasing": 0.5},
+    ):
+        assert lowered(tiny_config(**switch)).as_text() != plain
 
 
 @pytest.mark.parametrize(

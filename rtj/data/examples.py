@@ -26,3 +26,10 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> Example: ...
+
+
+@runtime_checkable
+class Listed(Protocol):
+    """A source that knows labels and ids without reading images."""
+
+    def label_and_id(self, index: int) -> tuple[int, str]: ...

@@ -16,7 +16,7 @@ from rtj.data.examples import Example
 from rtj.errors import DataError
 
 _NAME = re.compile(r"(\w+)(?:/([^:/]+))?(?::(\d+\.\d+\.\d+))?")
-_VERSION = re.compile(r"\d+\.\d+\.\d+")
+VERSION = re.compile(r"\d+\.\d+\.\d+")
 _ID_FEATURES = ("id", "file_name")
 
 
@@ -43,12 +43,19 @@ def tfds_dir(data_dir: str = "") -> str:
     return os.path.expanduser(data_dir or default)
 
 
-def find_prepared(text: str, data_dir: str = "") -> list[epath.Path]:
-    """Version directories of finished copies of a data set, newest first.
+def is_finished(folder: Any) -> bool:
+    """Whether a folder (a path) is a finished version of a data set.
 
-    TFDS prepares under another name and renames at the end, so a directory that is
-    named as a version and holds both metadata files is complete.
+    TFDS prepares under another name and renames at the end, so a folder that is named
+    as a version and holds both metadata files is complete.
     """
+    return bool(VERSION.fullmatch(folder.name)) and all(
+        (folder / name).exists() for name in ("dataset_info.json", "features.json")
+    )
+
+
+def find_prepared(text: str, data_dir: str = "") -> list[epath.Path]:
+    """Version directories of finished copies of a data set, newest first."""
     wanted = parse_name(text)
     root = epath.Path(tfds_dir(data_dir)) / wanted.name
     parents = [root / wanted.config] if wanted.config else [root, *_subdirs(root)]
@@ -56,10 +63,7 @@ def find_prepared(text: str, data_dir: str = "") -> list[epath.Path]:
         path
         for parent in parents
         for path in _subdirs(parent)
-        if _VERSION.fullmatch(path.name)
-        and wanted.version in (None, path.name)
-        and (path / "dataset_info.json").exists()
-        and (path / "features.json").exists()
+        if wanted.version in (None, path.name) and is_finished(path)
     ]
     configs = sorted({path.parent.name for path in found if path.parent != root})
     if len(configs) > 1 and not wanted.config:
@@ -98,8 +102,8 @@ def open_builder(text: str, data_dir: str = "") -> Any:
     newest = directories[0]
     raise DataError(
         f"tfds:{text}: the copy in {newest} has no ArrayRecord files, which random "
-        "access needs. Convert it in place with (needs TensorFlow): tfds "
-        f"convert_format --dataset_version_dir={newest} --out_file_format=array_record"
+        "access needs. Add them (TensorFlow is not needed): python -m rtj.data.prepare "
+        f"convert tfrecord:{newest}"
     )
 
 
@@ -118,7 +122,9 @@ def _not_prepared(text: str, data_dir: str) -> DataError:
     return DataError(
         f"tfds:{text} is not prepared: searched {root}/{name} (set data_dir or "
         f"TFDS_DATA_DIR). Prepare it with (needs TensorFlow): tfds build {name} "
-        f"--file_format=array_record --data_dir={root}"
+        f"--file_format=array_record --data_dir={root} ; or from your own copy in "
+        "folders (TensorFlow is not needed): python -m rtj.data.prepare convert "
+        f"folder:PATH --name={name} --data_dir={root}"
     )
 
 
@@ -150,6 +156,7 @@ class TfdsSource:
             )
         self.name = name
         self.num_classes = int(features["label"].num_classes)
+        self.class_names = list(features["label"].names)
         self._split = split
         self._id = next((key for key in _ID_FEATURES if key in features), None)
         try:

@@ -10,6 +10,7 @@
 | 3.2 | low-precision training | `low_precision` |
 | 5.1 | cosine decay | `cosine` |
 | 5.2 | label smoothing | `label_smoothing` |
+| 5.4 | mixup; CutMix, beyond the paper | `mixup` |
 
 The model tweaks of section 4 are in `rtj.models.resnet`.
 """  # noqa: E501

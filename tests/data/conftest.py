@@ -9,6 +9,7 @@ import pytest
 
 from rtj.data import digits
 from rtj.data.memory import ArraySource
+from tests.data.tars import write_tar
 
 
 @pytest.fixture(scope="session")
@@ -64,3 +65,17 @@ def no_new_threads():
     before = set(threading.enumerate())
     yield
     assert set(threading.enumerate()) <= before
+
+
+@pytest.fixture
+def shards(tmp_path, monkeypatch):
+    """Makes PATH from {shard's path: members} and gives `tar:PATH` and the folder."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    root = tmp_path / "shards"
+
+    def make(files, **options):
+        for name, members in files.items():
+            write_tar(root / name, members, **options)
+        return f"tar:{root}", root
+
+    return make

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from rtj.data import augment as aug
+from rtj.data import color_jitter
 
 MEAN, STD = (123.68, 116.779, 103.939), (58.393, 57.12, 57.375)
 OFF = {"flip": False, "color_jitter": "none", "pca_std": 0.0, "mean": MEAN, "std": STD}
@@ -59,7 +60,9 @@ def test_flip_mirrors_about_half_of_the_images_left_to_right():
 
 
 def test_hsv_conversion_equals_colorsys(float_image):
-    h, s, v = (np.asarray(x).ravel() for x in aug.rgb_to_hsv(jnp.asarray(float_image)))
+    h, s, v = (
+        np.asarray(x).ravel() for x in color_jitter.rgb_to_hsv(jnp.asarray(float_image))
+    )
     want = [colorsys.rgb_to_hsv(*(p / 255)) for p in float_image.reshape(-1, 3)]
     np.testing.assert_allclose(np.stack([h, s, v / 255], 1), want, atol=1e-5)
 
@@ -69,7 +72,7 @@ def test_hsv_conversion_equals_colorsys(float_image):
     [(1, 1, 1), (0.6, 1, 1), (1.4, 1, 1), (1, 1.4, 1), (1, 1, 0.6), (1.2, 0.7, 1.4)],
 )
 def test_hsb_scaling_equals_colorsys(float_image, factors):
-    got = np.asarray(aug.scale_hsb(jnp.asarray(float_image), *factors))
+    got = np.asarray(color_jitter.scale_hsb(jnp.asarray(float_image), *factors))
     want = []
     for pixel in float_image.reshape(-1, 3) / 255:
         h, s, v = colorsys.rgb_to_hsv(*pixel.tolist())
@@ -96,7 +99,7 @@ def reference_bcs(image, factors, order):
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 def test_bcs_equals_numpy_in_every_order(float_image, order):
     factors = np.array([1.4, 0.65, 1.3], np.float32)
-    got = aug.blend_bcs(
+    got = color_jitter.blend_bcs(
         jnp.asarray(float_image), jnp.asarray(factors), jnp.asarray(order)
     )
     want = reference_bcs(float_image, factors, order)
@@ -106,9 +109,13 @@ def test_bcs_equals_numpy_in_every_order(float_image, order):
 def test_bcs_uses_every_order_of_the_operations():
     keys = jax.random.split(jax.random.key(0), 600)
     image = jnp.asarray([[[200.0, 30.0, 90.0], [10.0, 250.0, 60.0]]])
-    got = np.asarray(jax.vmap(aug.jitter_bcs, (None, 0, None))(image, keys, 0.4))
+    got = np.asarray(
+        jax.vmap(color_jitter.jitter_bcs, (None, 0, None))(image, keys, 0.4)
+    )
     factor_keys = jax.vmap(lambda k: jax.random.split(k)[0])(keys)
-    factors = np.asarray(jax.vmap(lambda k: aug.jitter_factors(k, 0.4))(factor_keys))
+    factors = np.asarray(
+        jax.vmap(lambda k: color_jitter.jitter_factors(k, 0.4))(factor_keys)
+    )
     orders = list(itertools.permutations(range(3)))
     seen = np.zeros(6, int)
     for result, factor in zip(got, factors, strict=True):
@@ -123,7 +130,7 @@ def test_bcs_uses_every_order_of_the_operations():
 
 def test_jitter_factors_are_uniform_in_the_paper_range():
     keys = jax.random.split(jax.random.key(4), 4000)
-    factors = np.asarray(jax.vmap(lambda k: aug.jitter_factors(k, 0.4))(keys))
+    factors = np.asarray(jax.vmap(lambda k: color_jitter.jitter_factors(k, 0.4))(keys))
     assert factors.min() >= 0.6 and factors.max() <= 1.4
     np.testing.assert_allclose(factors.mean(0), 1.0, atol=4 * 0.231 / np.sqrt(4000))
     np.testing.assert_allclose(factors.std(0), 0.8 / np.sqrt(12), rtol=0.03)
@@ -170,9 +177,16 @@ def test_pca_noise_is_one_colour_an_image_and_does_not_wrap_around():
     assert (shift[:32] < -0.1).any() and (shift[32:] > 0.1).any()
 
 
-@pytest.mark.parametrize("jitter", ["none", "hsb", "bcs"])
-def test_an_example_does_not_depend_on_its_place_in_the_batch(images, jitter):
-    options = OFF | {"flip": True, "color_jitter": jitter, "pca_std": 0.1}
+# One operation, which works on whole levels: after a second one, equalize could round
+# a difference in the last bit to another level.
+BEYOND = {"rand_augment_ops": 1, "erasing": 0.5}
+
+
+@pytest.mark.parametrize(
+    "more", [{"color_jitter": "hsb"}, {"color_jitter": "bcs"}, BEYOND]
+)
+def test_an_example_does_not_depend_on_its_place_in_the_batch(images, more):
+    options = OFF | {"flip": True, "pca_std": 0.1} | more
     index = np.arange(100, 116)
     whole = run(images, index, **options)
     order = np.random.default_rng(1).permutation(16)[:5]
@@ -221,7 +235,7 @@ split = NamedSharding(Mesh(np.array(jax.devices()), ("data",)), PartitionSpec("d
 images, index = jax.device_put((images, index), split)
 run = jax.jit(lambda i, n: augment.augment(
     i, n, np.int32(3), seed=1, flip=True, color_jitter="hsb", pca_std=0.1,
-    mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)))
+    mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), rand_augment_ops=1, erasing=0.5))
 out = run(images, index)
 assert out.sharding.is_equivalent_to(split, 4)
 assert "all-" not in run.lower(images, index).compile().as_text()
@@ -238,6 +252,6 @@ def test_eight_devices_augment_as_one_and_exchange_nothing(images, tmp_path):
     subprocess.run(
         [sys.executable, "-c", EIGHT_DEVICES, *paths], env=environment, check=True
     )
-    options = RAW | {"flip": True, "color_jitter": "hsb", "pca_std": 0.1}
+    options = RAW | BEYOND | {"flip": True, "color_jitter": "hsb", "pca_std": 0.1}
     one = run(images, index, **options)
     np.testing.assert_allclose(np.load(paths[1]), one, atol=1e-3)

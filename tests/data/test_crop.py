@@ -10,9 +10,10 @@ PAPER_AREA = (0.08, 1.0)
 PAPER_RATIO = (3 / 4, 4 / 3)
 
 
-def draw(count, width, height, area, ratio):
+def draw(count, width, height, area, ratio, form="paper"):
     numbers = hashing.uniforms(hashing.make_key(11, np.arange(count)), 50).tolist()
-    boxes = [crop.random_box(width, height, area, ratio, row) for row in numbers]
+    rule = crop.Rule(area, ratio, form)
+    boxes = [crop.random_box(width, height, rule, row) for row in numbers]
     return np.asarray(boxes, float)
 
 
@@ -44,6 +45,19 @@ def test_area_and_ratio_are_independent_and_distributed_as_documented():
     assert ks_distance(top / (side - (bottom - top)), lambda u: u) < limit
 
 
+def test_the_log_form_is_uniform_in_the_logarithm_of_the_ratio():
+    count, side = 4000, 20_000
+    left, top, right, bottom = draw(count, side, side, (0.08, 0.5), (0.5, 2), "log").T
+    log_ratio = np.log((right - left) / (bottom - top))
+    uniform = lambda x: np.clip((x / np.log(2) + 1) / 2, 0, 1)  # noqa: E731
+    assert ks_distance(log_ratio, uniform) < 1.95 / np.sqrt(count)
+
+
+def test_an_unknown_form_is_an_error_that_lists_them():
+    with pytest.raises(ConfigError, match="crop_form='timm': allowed are paper, log"):
+        crop.make_rule(PAPER_AREA, PAPER_RATIO, "timm")
+
+
 def test_paper_crops_lie_in_the_image_and_keep_to_their_ranges():
     left, top, right, bottom = draw(3000, 500, 375, PAPER_AREA, PAPER_RATIO).T
     assert left.min() >= 0 and top.min() >= 0
@@ -64,9 +78,9 @@ def test_a_ratio_range_on_one_side_of_one_is_not_swapped_out_of_itself():
 
 def test_without_a_fitting_rectangle_the_largest_centred_box_is_taken():
     numbers = [0.5] * crop.NUMBERS_PER_BOX
-    tall = crop.random_box(10, 1000, (1.0, 1.0), PAPER_RATIO, numbers)
+    tall = crop.random_box(10, 1000, crop.Rule((1.0, 1.0), PAPER_RATIO), numbers)
     assert tall == (0, 493, 10, 506)  # 13 rows: 10 / (3/4)
-    wide = crop.random_box(1000, 12, (1.0, 1.0), PAPER_RATIO, numbers)
+    wide = crop.random_box(1000, 12, crop.Rule((1.0, 1.0), PAPER_RATIO), numbers)
     assert wide == (492, 0, 508, 12)  # 16 columns: 12 * 4/3
     fits = crop.largest_centred_box(40, 40, PAPER_RATIO)
     assert fits == (0, 0, 40, 40)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rtj.data import order, pipeline
+from rtj.data import order, pipeline, prefetch
 from rtj.data.memory import ArraySource
 from rtj.errors import ConfigError, DataError
 
@@ -228,4 +228,4 @@ def test_an_evaluation_size_below_the_crop_is_an_error(indexed_source):
     ("rows", "want"), [(1, 1), (8, 8), (96, 32), (100, 25), (37, 1)]
 )
 def test_chunks_divide_the_rows(rows, want):
-    assert pipeline.chunk_size(rows) == want
+    assert prefetch.chunk_size(rows) == want

@@ -1,0 +1,1 @@
+"""Looking at, checking and converting data sets: `python -m rtj.data.prepare`."""
