@@ -23,7 +23,7 @@ from rtj.data.crop import IntBox
 _SOF_SEQUENTIAL = (0xC0, 0xC1)
 _SOF_OTHER = (0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)
 _DRI, _SOS, _EOI = 0xDD, 0xDA, 0xD9
-_RESTARTS = [bytes([0xFF, 0xD0 + k]) for k in range(8)]
+_RESTART, _END = b"\xff\xd0", b"\xff\xd9"
 # Some cameras and tools append a little; an end farther back is none.
 _TAIL = 4096
 
@@ -156,16 +156,39 @@ def _keep_runs(
     right, bottom = min(right, per_row), min(bottom, rows)
     width = min(layout.width, right * run) - left * run
     height = min(layout.height, bottom * row) - top * row
-    kept = [r * per_row + c for r in range(top, bottom) for c in range(left, right)]
     parts = [_resized(data[: layout.scan], layout, width, height)]
-    for number, k in enumerate(kept):
-        if number:
-            parts.append(_RESTARTS[(number - 1) % 8])
-        parts.append(data[starts[k] : ends[k]])
-    return b"".join([*parts, b"\xff\xd9"]), left * run, top * row
+    lengths = [len(parts[0])]
+    for r in range(top, bottom):
+        first, last = r * per_row + left, r * per_row + right - 1
+        parts += [data[starts[first] : ends[last]], _RESTART]
+        lengths.append(len(parts[-2]) + len(_RESTART))
+    parts[-1] = _END
+    out = np.frombuffer(bytearray().join(parts), np.uint8)
+    out[_markers(starts, top, bottom, left, right, per_row, lengths) + 1] = (
+        0xD0 + np.arange((bottom - top) * (right - left) - 1) % 8
+    )
+    return out.tobytes(), left * run, top * row
 
 
-def _runs(data: bytes, scan: int) -> tuple[list[int], list[int]]:
+def _markers(
+    starts: np.ndarray,
+    top: int,
+    bottom: int,
+    left: int,
+    right: int,
+    per_row: int,
+    lengths: list[int],
+) -> np.ndarray:
+    """Where the restart markers of the kept runs stand in the new file."""
+    rows = np.arange(top, bottom)[:, None] * per_row
+    begins = np.cumsum(lengths[:-1])
+    # The marker before a run is two bytes before its codes.
+    inside = starts[rows + np.arange(left + 1, right)] - starts[rows + left] - 2
+    places = np.concatenate([begins[:, None] - 2, begins[:, None] + inside], axis=1)
+    return places.ravel()[1:]
+
+
+def _runs(data: bytes, scan: int) -> tuple[np.ndarray, np.ndarray]:
     """Where the runs between restart markers begin and end in the file."""
     codes = np.frombuffer(data, np.uint8, offset=scan)
     markers = np.flatnonzero(codes[:-1] == 0xFF)
@@ -174,4 +197,4 @@ def _runs(data: bytes, scan: int) -> tuple[list[int], list[int]]:
     end = markers[kinds == _EOI][-1]
     starts = np.concatenate([[0], restarts + 2]) + scan
     ends = np.concatenate([restarts, [end]]) + scan
-    return starts.tolist(), ends.tolist()
+    return starts, ends
