@@ -23,6 +23,8 @@ _EXECUTION_FIELDS = (
     "data.decoder",
     "data.max_bad_images",
     "mesh.devices",
+    "mesh.shard_optimizer",
+    "mesh.wait_s",
     "train.log_every",
     "checkpoint.keep",
 )
@@ -102,7 +104,11 @@ _BASELINE: dict[str, Any] = {
         "decoder": "auto",  # of JPEGs: simplejpeg or pillow, to the same pixels
         "max_bad_images": 0.001,  # fraction that may be undecodable before exit 5
     },
-    "mesh": {"devices": 0},  # local devices to use; 0: all
+    "mesh": {
+        "devices": 0,  # local devices that each process uses; 0: all
+        "shard_optimizer": False,  # momentum split over the devices, not on each
+        "wait_s": 120.0,  # how long processes wait for each other at the start
+    },
     "checkpoint": {"keep": 2},  # newest checkpoints to keep
 }
 
@@ -190,7 +196,7 @@ def flatten(config: ConfigDict) -> dict[str, Any]:
 
 def config_hash(config: ConfigDict) -> str:
     """Eight hex digits of everything that decides what a run computes."""
-    text = json.dumps(_deciding(config), sort_keys=True)
+    text = json.dumps(deciding_fields(config), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
@@ -201,7 +207,8 @@ def difference(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     return [f"{f}: {a} -> {b}" for f, a, b in pairs if a != b]
 
 
-def _deciding(config: ConfigDict) -> dict[str, Any]:
+def deciding_fields(config: ConfigDict) -> dict[str, Any]:
+    """The flat config without the fields that only say how a run executes."""
     flat = flatten(config)
     return {f: _plain(v) for f, v in flat.items() if f not in _EXECUTION_FIELDS}
 

@@ -45,6 +45,12 @@ class CheckpointError(RtjError):
     exit_code = 6
 
 
+class NoProgress(RtjError):
+    """Another process of the run did not come, or did not answer, in time."""
+
+    exit_code = 7
+
+
 def nearest_first(found: str, allowed: Iterable[str]) -> list[str]:
     """`allowed`, those that look like `found` first."""
     allowed = list(allowed)

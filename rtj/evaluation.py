@@ -8,11 +8,12 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from rtj import sharding
+from rtj import preflight, sharding
 from rtj.checkpoint import Checkpointer
-from rtj.data.pipeline import eval_batches
 from rtj.errors import CheckpointError, Stopped
 from rtj.experiment import Experiment, build
+from rtj.inputs import evaluation_batches
+from rtj.peers import connect
 
 _KEYS = ("top1", "top5", "loss")
 
@@ -32,17 +33,7 @@ def run_evaluation(
         RuntimeError: the counted examples are not the data set's.
     """
     source = experiment.eval_source
-    batches = eval_batches(
-        source,
-        batch_size=eval_batch_size(experiment),
-        image_size=experiment.config.data.image_size,
-        eval_resize=experiment.config.data.eval_resize,
-        decoding=experiment.decoding,
-        max_bad_images=experiment.config.data.max_bad_images,
-        workers=experiment.config.data.workers,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
+    batches = evaluation_batches(experiment)
     sums = dict.fromkeys((*_KEYS, "examples", "skipped"), 0.0)
     with closing(batches):
         for batch in sharding.device_batches(batches, experiment.mesh):
@@ -59,13 +50,6 @@ def run_evaluation(
     return {key: sums[key] / examples for key in _KEYS} | {"examples": examples}
 
 
-def eval_batch_size(experiment: Experiment) -> int:
-    """The training micro-batch, rounded up to a multiple of the devices."""
-    train = experiment.config.train
-    devices = experiment.mesh.size
-    return -(-train.batch_size // train.accumulate // devices) * devices
-
-
 def evaluate(
     config: ConfigDict, workdir: str | Path, checkpoint: str | Path = ""
 ) -> dict[str, Any]:
@@ -80,8 +64,12 @@ def evaluate(
     directory = Path(checkpoint) if checkpoint else Path(workdir) / "checkpoints"
     if not directory.is_dir():
         raise CheckpointError(f"no checkpoint folder {directory}")
+    peers = connect(config.mesh.wait_s)
+    preflight.check_launch(peers, config, Path(workdir), finished=False)
     experiment = build(config)
+    preflight.check_data(peers, experiment)
     with Checkpointer(directory) as checkpoints:
+        preflight.check_start(peers, checkpoints.latest_step())
         state, _ = checkpoints.restore(experiment.init_state())
     step = int(state.step)
     return {

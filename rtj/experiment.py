@@ -15,35 +15,31 @@ from rtj.config import check
 from rtj.data.decode import Decoding, make_decoding
 from rtj.data.examples import Source
 from rtj.data.sources import eval_split, open_source
-from rtj.errors import ConfigError
-from rtj.models import create_model, model_options
-from rtj.state import TrainState, init_state
+from rtj.parts import (
+    count_steps,
+    make_mixing,
+    make_model,
+    make_optimizer,
+    make_schedule,
+    make_step_options,
+)
+from rtj.state import TrainState, init_state, sharded_optimizer
 from rtj.steps import StepOptions, eval_step, train_step
-from rtj.tricks.cosine import cosine
-from rtj.tricks.linear_scaling import linear_scaling
 from rtj.tricks.low_precision import POLICIES
-from rtj.tricks.mixup import Mixing
-from rtj.tricks.nesterov import nesterov
-from rtj.tricks.no_bias_decay import weight_decay
-from rtj.tricks.step_decay import step_decay
-from rtj.tricks.warmup import warmup
 
 
 @dataclass(frozen=True)
-class Experiment:
-    """A checked config and what was built from it.
+class Program:
+    """What a config computes on a mesh, for data of known size.
 
     Attributes:
-        train_source, eval_source: see `rtj.data.sources`.
         total_steps: length of the run in updates.
         steps_per_epoch: a float; batches may straddle epochs.
         train_step, eval_step: jitted over `mesh`; the first donates its state.
-        decoding: how images are decoded and resized.
+        state_sharding: of the train state, one for all of it or one for each part.
     """
 
     config: ConfigDict
-    train_source: Source
-    eval_source: Source
     mesh: Mesh
     model: nn.Module
     schedule: optax.Schedule
@@ -52,10 +48,10 @@ class Experiment:
     steps_per_epoch: float
     train_step: jax.stages.Wrapped
     eval_step: jax.stages.Wrapped
-    decoding: Decoding
+    state_sharding: Any
 
     def init_state(self) -> TrainState:
-        """A fresh state from the config's seed, replicated over the mesh."""
+        """A fresh state from the config's seed, placed as `state_sharding` says."""
         tricks = self.config.tricks
         scales = POLICIES[tricks.precision].scales_loss
         return init_state(
@@ -64,8 +60,22 @@ class Experiment:
             seed=self.config.seed,
             image_size=self.config.data.image_size,
             loss_scale=tricks.loss_scale_init if scales else None,
-            sharding=sharding.replicated(self.mesh),
+            sharding=self.state_sharding,
         )
+
+
+@dataclass(frozen=True)
+class Experiment(Program):
+    """A program with its data.
+
+    Attributes:
+        train_source, eval_source: see `rtj.data.sources`.
+        decoding: how images are decoded and resized.
+    """
+
+    train_source: Source
+    eval_source: Source
+    decoding: Decoding
 
 
 def build(config: ConfigDict) -> Experiment:
@@ -86,19 +96,46 @@ def build(config: ConfigDict) -> Experiment:
         config.data.name, config.data.data_dir
     )
     eval_source = _open(config, held_out)
-    num_classes = config.model.num_classes or train_source.num_classes
+    program = build_program(
+        config,
+        mesh,
+        num_classes=config.model.num_classes or train_source.num_classes,
+        examples=len(train_source),
+    )
+    return Experiment(
+        train_source=train_source,
+        eval_source=eval_source,
+        decoding=decoding,
+        **vars(program),
+    )
+
+
+def build_program(
+    config: ConfigDict, mesh: Mesh, *, num_classes: int, examples: int
+) -> Program:
+    """The steps of a checked config; no data is opened and no device used.
+
+    Args:
+        mesh: its devices may be those of a machine that is not there.
+        num_classes: size of the classifier.
+        examples: length of the training set.
+    """
     model = make_model(config, num_classes)
-    steps_per_epoch = len(train_source) / config.train.batch_size
+    steps_per_epoch = examples / config.train.batch_size
     total_steps = count_steps(config, steps_per_epoch)
     schedule = make_schedule(config, steps_per_epoch, total_steps)
     optimizer = make_optimizer(config, schedule)
     mixing = make_mixing(config, steps_per_epoch, total_steps)
-    options = _step_options(config, num_classes, mixing)
-    train, evaluate = _jitted(config, mesh, model, optimizer, schedule, options)
-    return Experiment(
+    options = make_step_options(config, num_classes, mixing)
+    state_sharding: Any = sharding.replicated(mesh)
+    if config.mesh.shard_optimizer:
+        size = config.data.image_size
+        state_sharding = sharded_optimizer(model, optimizer, size, mesh)
+    train, evaluate = _jitted(
+        config, mesh, model, optimizer, schedule, options, state_sharding
+    )
+    return Program(
         config=config,
-        train_source=train_source,
-        eval_source=eval_source,
         mesh=mesh,
         model=model,
         schedule=schedule,
@@ -107,7 +144,7 @@ def build(config: ConfigDict) -> Experiment:
         steps_per_epoch=steps_per_epoch,
         train_step=train,
         eval_step=evaluate,
-        decoding=decoding,
+        state_sharding=state_sharding,
     )
 
 
@@ -118,9 +155,10 @@ def _jitted(
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
     options: StepOptions,
+    state: Any,
 ) -> tuple[jax.stages.Wrapped, jax.stages.Wrapped]:
-    """The two steps: state replicated, batch split, nothing compiled yet."""
-    state, batch = sharding.replicated(mesh), sharding.split(mesh)
+    """The two steps: state as placed, batch split, nothing compiled yet."""
+    whole, batch = sharding.replicated(mesh), sharding.split(mesh)
     train = partial(
         train_step,
         model=model,
@@ -139,10 +177,10 @@ def _jitted(
         jax.jit(
             train,
             in_shardings=(state, batch),
-            out_shardings=(state, state),
+            out_shardings=(state, whole),
             donate_argnums=0,
         ),
-        jax.jit(evaluate, in_shardings=(state, batch), out_shardings=state),
+        jax.jit(evaluate, in_shardings=(whole, batch), out_shardings=whole),
     )
 
 
@@ -153,118 +191,4 @@ def _open(config: ConfigDict, split: str) -> Source:
         data_dir=config.data.data_dir,
         image_size=config.data.image_size,
         num_classes=config.model.num_classes or 1000,
-    )
-
-
-def make_model(config: ConfigDict, num_classes: int) -> nn.Module:
-    """The config's network with its tricks, classes and dtype.
-
-    Zero gamma is left out where there is no residual branch (Inception-V3,
-    MobileNet, DenseNet), as in the paper.
-
-    Raises:
-        ConfigError: a field of `config.model` is set that the network does not have.
-    """
-    name = config.model.name
-    allowed = model_options(name)
-    options: dict[str, Any] = {
-        key: value
-        for key, value in config.model.items()
-        if key not in ("name", "num_classes") and value is not None
-    }
-    for key, value in options.items():
-        if key not in allowed:
-            raise ConfigError(
-                f"model.{key}={value!r} is not an option of {name}; allowed: None"
-            )
-    if "zero_gamma" in allowed:
-        options["zero_gamma"] = config.tricks.zero_gamma
-    return create_model(
-        name,
-        num_classes=num_classes,
-        initializer=config.tricks.initializer,
-        dtype=POLICIES[config.tricks.precision].dtype,
-        **options,
-    )
-
-
-def count_steps(config: ConfigDict, steps_per_epoch: float) -> int:
-    """`train.steps`, or the whole updates in `train.epochs`; at least 1."""
-    return config.train.steps or max(1, int(config.train.epochs * steps_per_epoch))
-
-
-def peak_lr(config: ConfigDict) -> float:
-    """The learning rate after warmup."""
-    tricks = config.tricks
-    if not tricks.linear_scaling:
-        return tricks.base_lr
-    return linear_scaling(tricks.base_lr, config.train.batch_size, tricks.base_batch)
-
-
-def make_schedule(
-    config: ConfigDict, steps_per_epoch: float, total_steps: int
-) -> optax.Schedule:
-    """Warmup followed by step or cosine decay, in updates counted from 0."""
-    tricks, peak = config.tricks, peak_lr(config)
-    warm = min(round(tricks.warmup_epochs * steps_per_epoch), total_steps)
-    if tricks.schedule == "cosine":
-        return warmup(peak, warm, cosine(peak, total_steps - warm))
-    boundaries = [round(epoch * steps_per_epoch) - warm for epoch in tricks.step_epochs]
-    return warmup(peak, warm, step_decay(peak, boundaries, tricks.step_factor))
-
-
-def make_optimizer(
-    config: ConfigDict, schedule: optax.Schedule
-) -> optax.GradientTransformation:
-    """Coupled weight decay, then Nesterov momentum with the schedule."""
-    tricks = config.tricks
-    return optax.chain(
-        weight_decay(tricks.weight_decay, no_bias_decay=tricks.no_bias_decay),
-        nesterov(schedule, tricks.momentum, tricks.nesterov),
-    )
-
-
-def make_mixing(
-    config: ConfigDict, steps_per_epoch: float, total_steps: int
-) -> Mixing | None:
-    """Mixup and CutMix until `tricks.mixup_off_epochs` before the end, or None."""
-    tricks = config.tricks
-    if not tricks.mixup and not tricks.cutmix:
-        return None
-    return Mixing(
-        mixup=tricks.mixup,
-        cutmix=tricks.cutmix,
-        per=tricks.mixup_lambda,
-        group_size=config.model.bn_group_size,
-        stop_step=total_steps - round(tricks.mixup_off_epochs * steps_per_epoch),
-    )
-
-
-def _step_options(
-    config: ConfigDict, num_classes: int, mixing: Mixing | None
-) -> StepOptions:
-    tricks, data = config.tricks, config.data
-    return StepOptions(
-        num_classes=num_classes,
-        seed=config.seed,
-        policy=POLICIES[tricks.precision],
-        accumulate=config.train.accumulate,
-        group_size=config.model.bn_group_size,
-        eps=tricks.label_smoothing,
-        form=tricks.label_smoothing_form,
-        growth_steps=tricks.loss_scale_growth_steps,
-        scale_cap=tricks.loss_scale_cap,
-        augment={
-            "flip": data.flip,
-            "rand_augment_ops": data.rand_augment_ops,
-            "rand_augment_magnitude": data.rand_augment_magnitude,
-            "color_jitter": data.color_jitter,
-            "jitter_strength": data.jitter_strength,
-            "pca_std": data.pca_noise,
-            "mean": data.mean,
-            "std": data.std,
-            "erasing": data.random_erasing,
-            "erasing_fill": data.random_erasing_fill,
-        },
-        mixing=mixing,
     )

@@ -141,6 +141,8 @@ FIELDS: dict[str, Check] = {
     "data.decoder": _one_of(*DECODERS),
     "data.max_bad_images": _number(0, 0.5),
     "mesh.devices": _integer(0),
+    "mesh.shard_optimizer": _BOOL,
+    "mesh.wait_s": _number(1),
     "checkpoint.keep": _integer(1),
 }
 

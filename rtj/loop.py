@@ -3,47 +3,33 @@
 train = check -> resume or start -> (step -> report -> save -> evaluate)* -> end
 """
 
+import json
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 from ml_collections import ConfigDict
 
-from rtj import sharding
-from rtj.checkpoint import Checkpointer
-from rtj.config import config_hash
-from rtj.data.input_wait import InputWait
-from rtj.data.pipeline import train_batches
+from rtj import preflight, sharding
 from rtj.errors import Stopped
 from rtj.evaluation import run_evaluation
 from rtj.experiment import Experiment, build
-from rtj.metrics import MetricsWriter
-from rtj.progress import Progress
-from rtj.reporter import Callback, Reporter
+from rtj.inputs import training_batches
+from rtj.peers import connect
+from rtj.profile import ProfileSteps, check_profile
+from rtj.reporter import Callback
+from rtj.start import Run, describe, start
 from rtj.state import TrainState
-from rtj.stop import StopRequest
-from rtj.trick_table import format_trick_table
 from rtj.workdir import check_workdir, open_workdir, read_result, write_json
 
 
-@dataclass(frozen=True)
-class Run:
-    """The parts of one start of a run, open while it trains."""
-
-    experiment: Experiment
-    workdir: Path
-    checkpoints: Checkpointer
-    progress: Progress
-    reporter: Reporter
-    waits: InputWait
-    stop: StopRequest
-
-
 def train(
-    config: ConfigDict, workdir: str | Path, *, callbacks: Sequence[Callback] = ()
+    config: ConfigDict,
+    workdir: str | Path,
+    *,
+    callbacks: Sequence[Callback] = (),
+    profile: ProfileSteps | None = None,
 ) -> dict[str, Any]:
     """Train to the end, from the newest checkpoint of `workdir` if there is one.
 
@@ -56,6 +42,11 @@ def train(
         workdir: a new folder, or one that this config made.
         callbacks: each is called as f(step, metrics) once a step, with the train
             metrics of that step as floats, while the next step runs.
+        profile: steps to trace into WORKDIR/profile.
+
+    Several processes (`jax.distributed.initialize` comes first) each call this with
+    the same arguments; all get the same result or the same `Stopped`, and the first
+    writes. An error may be of one process alone, and the others then wait for it.
 
     Returns:
         `step, epoch, top1, top5` (fractions of 1), `loss, examples` (of the
@@ -66,126 +57,55 @@ def train(
         Stopped: state saved. Diverged: non-finite beyond the allowed skips.
     """
     workdir = Path(workdir)
+    peers = connect(config.mesh.wait_s)
     check_workdir(workdir, config)
     finished = read_result(workdir)
+    preflight.check_launch(peers, config, workdir, finished=finished is not None)
     if finished is not None:
-        print(f"{workdir} is finished; nothing to train")
+        if peers.lead:
+            print(f"{workdir} is finished; nothing to train")
         return finished
     experiment = build(config)
+    check_profile(profile, experiment.total_steps)
+    preflight.check_data(peers, experiment)
     open_workdir(
         workdir,
         config,
         total_steps=experiment.total_steps,
         steps_per_epoch=experiment.steps_per_epoch,
     )
-    print(describe(experiment, workdir), flush=True)
+    preflight.check_workdir_is_shared(peers, workdir)
+    if peers.lead:
+        print(describe(experiment, workdir), flush=True)
     with ExitStack() as stack:
-        run, state = _start(experiment, workdir, callbacks, stack)
+        run, state = start(experiment, workdir, peers, callbacks, profile, stack)
         state = _train_to_end(run, state)
         return _finish(run, state)
 
 
-def describe(experiment: Experiment, workdir: Path) -> str:
-    """What is about to run, in a few lines."""
-    config, data = experiment.config, experiment.train_source
-    device = experiment.mesh.devices.flat[0]
-    return "\n".join(
-        [
-            f"run {config.name} on data {data.name}: {len(data):,} train and "
-            f"{len(experiment.eval_source):,} held-out images",
-            f"{experiment.total_steps:,} steps of {config.train.batch_size} on "
-            f"{experiment.mesh.size} x {device.device_kind}, workdir {workdir}",
-            format_trick_table(config),
-        ]
-    )
-
-
-def _start(
-    experiment: Experiment,
-    workdir: Path,
-    callbacks: Sequence[Callback],
-    stack: ExitStack,
-) -> tuple[Run, TrainState]:
-    config = experiment.config
-    lead = jax.process_index() == 0
-    stop = stack.enter_context(StopRequest())
-    checkpoints = stack.enter_context(
-        Checkpointer(
-            workdir / "checkpoints",
-            keep=config.checkpoint.keep,
-            config_hash=config_hash(config),
-        )
-    )
-    state, evaluation = experiment.init_state(), None
-    if checkpoints.latest_step() is not None:
-        state, evaluation = checkpoints.restore(state)
-    step = int(state.step)
-    progress = stack.enter_context(
-        closing(
-            Progress(
-                experiment.total_steps,
-                config.train.batch_size,
-                experiment.steps_per_epoch,
-                start_step=step,
-                enabled=lead,
-            )
-        )
-    )
-    if step:
-        progress.note(f"resuming at step {step}")
-    writer = stack.enter_context(
-        MetricsWriter(
-            workdir,
-            start_step=step,
-            eval_step=int(evaluation["step"]) if evaluation else 0,
-            enabled=lead,
-        )
-    )
-    waits = InputWait()
-    reporter = Reporter(experiment, writer, progress, callbacks, waits, evaluation)
-    return Run(experiment, workdir, checkpoints, progress, reporter, waits, stop), state
-
-
 def _train_to_end(run: Run, state: TrainState) -> TrainState:
     experiment, reporter = run.experiment, run.reporter
-    step = int(state.step)
+    step = first = int(state.step)
     if step and _evaluation_due(run, step) and not reporter.evaluated(step):
         _evaluate(run, state)
-    batches = _batches(experiment, step)
+    batches = training_batches(experiment, step)
     with closing(batches):
         ready = run.waits.over(batches)
         for batch in sharding.device_batches(ready, experiment.mesh):
-            state, metrics = experiment.train_step(state, batch)
+            if step == first:
+                preflight.check_compiled(run.peers, experiment.train_step, state, batch)
             step += 1
+            run.profile.before(step, state)
+            state, metrics = experiment.train_step(state, batch)
             reporter.step(step, metrics)
             if _due(experiment, step, experiment.config.train.save_every):
                 _save(run, state)
             if _evaluation_due(run, step):
                 _evaluate(run, state)
-            if run.stop.requested and step < experiment.total_steps:
+            if run.stop.agreed() and step < experiment.total_steps:
                 _save_and_stop(run, state)
+    run.profile.finish(state)
     return state
-
-
-def _batches(experiment: Experiment, start_step: int) -> Any:
-    config = experiment.config
-    return train_batches(
-        experiment.train_source,
-        batch_size=config.train.batch_size,
-        image_size=config.data.image_size,
-        seed=config.seed,
-        start_step=start_step,
-        stop_step=experiment.total_steps,
-        crop_area=config.data.crop_area,
-        crop_ratio=config.data.crop_ratio,
-        crop_form=config.data.crop_form,
-        repeats=config.data.repeats,
-        decoding=experiment.decoding,
-        max_bad_images=config.data.max_bad_images,
-        workers=config.data.workers,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
 
 
 def _due(experiment: Experiment, step: int, every_epochs: float) -> bool:
@@ -211,9 +131,7 @@ def _evaluate(run: Run, state: TrainState) -> None:
     run.reporter.flush()
     with run.progress.pause():
         try:
-            result = run_evaluation(
-                run.experiment, state.variables, lambda: bool(run.stop.requested)
-            )
+            result = run_evaluation(run.experiment, state.variables, run.stop.agreed)
         except Stopped:
             _save_and_stop(run, state)
     run.reporter.add_evaluation(int(state.step), result)
@@ -223,7 +141,7 @@ def _save_and_stop(run: Run, state: TrainState) -> None:
     _save(run, state)
     run.checkpoints.wait()
     raise Stopped(
-        f"{run.stop.requested}: saved step {int(state.step)} of "
+        f"{run.stop.reason}: saved step {int(state.step)} of "
         f"{run.experiment.total_steps}; run the same command again to go on"
     )
 
@@ -239,6 +157,7 @@ def _finish(run: Run, state: TrainState) -> dict[str, Any]:
         "images_per_s": run.progress.images_per_s,
         "workdir": str(run.workdir),
     }
-    if jax.process_index() == 0:
+    if run.peers.lead:
         write_json(run.workdir / "result.json", result)
-    return result
+    # Once process 0 has written it: no other may exit before, and the rate is its own.
+    return json.loads(run.peers.from_lead("result", json.dumps(result)))

@@ -2,25 +2,42 @@
 
     python -m rtj.main --config=configs/ablation.py:zero_gamma [--workdir=D]
         [--mode=train|eval] [--checkpoint=D] [--config.section.key=value ...]
+        [--profile=START:STOP] [--compile_cache=auto|off]
+        [--distributed=auto|on|off]
+        [--coordinator=HOST:PORT --processes=N --process=I]
+
+A run of several processes starts the same command in each. On a TPU pod, under SLURM,
+Open MPI or Kubernetes they find each other (--distributed=off keeps each alone, on
+makes it an error if they do not); elsewhere give the address of process 0, the number
+of processes and which one this is. Process 0 writes and prints; an error of one ends
+all, and a signal to one stops all at the same step.
+
+Compiled programs are kept in .jax-cache beside the workdir, for all runs there, unless
+JAX_COMPILATION_CACHE_DIR is set or --compile_cache=off.
 
 Exit codes: 0 done, 2 bad config or flags (nothing written), 3 stopped by a signal
-after saving, 4 diverged, 5 data, 6 checkpoint. The last line on stdout is one JSON
+after saving, 4 diverged, 5 data, 6 checkpoint, 7 another process of the run did
+not come or answer in time. The last line on stdout is one JSON
 object: step, epoch, top1, top5 (fractions of 1), loss, examples, images_per_s,
 workdir.
 """
 
 import json
+import os
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import jax
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from rtj.config import check, config_hash
+from rtj.distributed import find_cluster, joined
 from rtj.errors import ConfigError, RtjError, unknown
 from rtj.fields import FIELDS
+from rtj.profile import parse_profile
 
 
 def parse(argv: Sequence[str]) -> tuple[flags.FlagValues, ConfigDict]:
@@ -47,6 +64,7 @@ def parse(argv: Sequence[str]) -> tuple[flags.FlagValues, ConfigDict]:
         "Checkpoint folder for --mode=eval; empty: the workdir's.",
         flag_values=values,
     )
+    _define_execution_flags(values)
     for field in _overridden(argv):
         if field not in FIELDS:
             raise unknown("config field", field, FIELDS)
@@ -62,6 +80,26 @@ def parse(argv: Sequence[str]) -> tuple[flags.FlagValues, ConfigDict]:
     if config is None:
         raise ConfigError("--config is missing: --config=FILE.py[:row,key=value,...]")
     return values, config
+
+
+def _define_execution_flags(values: flags.FlagValues) -> None:
+    """How and where to run, which changes no result."""
+
+    def text(name: str, help: str) -> None:
+        flags.DEFINE_string(name, "", help, flag_values=values)
+
+    def choice(name: str, default: str, allowed: list[str], help: str) -> None:
+        flags.DEFINE_enum(name, default, allowed, help, flag_values=values)
+
+    def number(name: str, default: int, help: str) -> None:
+        flags.DEFINE_integer(name, default, help, flag_values=values)
+
+    text("profile", "START:STOP, steps to trace into WORKDIR/profile.")
+    choice("compile_cache", "auto", ["auto", "off"], "Keep compiled programs.")
+    choice("distributed", "auto", ["auto", "on", "off"], "Find other processes.")
+    text("coordinator", "HOST:PORT of process 0.")
+    number("processes", 0, "How many there are.")
+    number("process", -1, "Which one this is, from 0.")
 
 
 def _overridden(argv: Sequence[str]) -> list[str]:
@@ -84,21 +122,38 @@ def run(argv: Sequence[str]) -> int:
     try:
         values, config = parse(argv)
         workdir = Path(values.workdir) if values.workdir else default_workdir(config)
+        profile = parse_profile(values.profile)
         if values.checkpoint and values.mode != "eval":
             raise ConfigError("--checkpoint goes with --mode=eval only")
-        if values.mode == "eval":
-            from rtj.evaluation import evaluate
+        if profile is not None and values.mode != "train":
+            raise ConfigError("--profile goes with --mode=train only")
+        cluster = find_cluster(
+            values.coordinator, values.processes, values.process, values.distributed
+        )
+        if values.compile_cache == "auto":
+            _keep_compiled(workdir)
+        with joined(cluster, config.mesh.wait_s):
+            if values.mode == "eval":
+                from rtj.evaluation import evaluate
 
-            result = evaluate(config, workdir, values.checkpoint)
-        else:
-            from rtj.loop import train
+                result = evaluate(config, workdir, values.checkpoint)
+            else:
+                from rtj.loop import train
 
-            result = train(config, workdir)
+                result = train(config, workdir, profile=profile)
     except RtjError as error:
         print(f"rtj: {_one_line(error)}", file=sys.stderr)
         return error.exit_code
-    print(json.dumps(result), flush=True)
+    if cluster is None or cluster.index == 0:
+        print(json.dumps(result), flush=True)
     return 0
+
+
+def _keep_compiled(workdir: Path) -> None:
+    """Point JAX's compile cache beside the workdir; nothing is written before use."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        folder = workdir.absolute().parent / ".jax-cache"
+        jax.config.update("jax_compilation_cache_dir", str(folder))
 
 
 def _one_line(error: BaseException) -> str:

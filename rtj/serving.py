@@ -7,9 +7,9 @@ from typing import Any
 from flax import linen as nn
 
 from rtj.errors import CheckpointError, ConfigError
-from rtj.experiment import make_model
 from rtj.labels import class_names
 from rtj.models import create_model
+from rtj.parts import make_model
 from rtj.preprocess import Preprocess, paper
 from rtj.weights.load import file_classes, fit_weights
 from rtj.weights.metadata import About, parse

@@ -1,6 +1,7 @@
-"""The device mesh and the two shardings of data-parallel training."""
+"""The device mesh and the shardings of data-parallel training."""
 
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -11,18 +12,41 @@ from rtj.errors import ConfigError
 
 
 def make_mesh(devices: int = 0) -> Mesh:
-    """A one-dimensional mesh named `data` over the first `devices` devices.
+    """A one-dimensional mesh named `data` over the first `devices` of each process.
 
-    0 takes all devices of all processes.
+    0 takes all devices of all processes. See `in_mesh_order` for their order.
     """
-    found = jax.devices()
-    if devices > len(found):
+    local = len(jax.local_devices())
+    if devices > local:
         raise ConfigError(
-            f"mesh.devices={devices}, but there are {len(found)}; allowed: 0 for "
-            f"all, or 1 to {len(found)}"
+            f"mesh.devices={devices}, but there are {local}; allowed: 0 for "
+            f"all, or 1 to {local}"
         )
-    chosen = np.array(found[: devices or len(found)])
-    return Mesh(chosen, ("data",), axis_types=(AxisType.Auto,))
+    chosen: list[jax.Device] = []
+    for _, group in itertools.groupby(
+        in_mesh_order(jax.devices()), lambda device: device.process_index
+    ):
+        chosen += list(group)[: devices or None]
+    return Mesh(np.array(chosen), ("data",), axis_types=(AxisType.Auto,))
+
+
+def in_mesh_order(devices: Iterable[jax.Device]) -> list[jax.Device]:
+    """Those of one process side by side, and the processes of one TPU slice too.
+
+    JAX numbers a pod's devices by where they are, which mixes processes. A process
+    must hold adjacent rows of a batch, and an all-reduce should cross between slices,
+    over the slower network, once.
+    """
+    return sorted(
+        devices,
+        key=lambda d: (getattr(d, "slice_index", None) or 0, d.process_index, d.id),
+    )
+
+
+def process_rows(mesh: Mesh) -> tuple[int, int]:
+    """(k, n): the mesh takes a batch from n processes, this one gives the k-th part."""
+    order = list(dict.fromkeys(d.process_index for d in mesh.devices.flat))
+    return order.index(jax.process_index()), len(order)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -33,6 +57,25 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def split(mesh: Mesh) -> NamedSharding:
     """The leading axis is split over the devices: a batch."""
     return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def split_largest_axes(tree: Any, mesh: Mesh) -> Any:
+    """A sharding for each leaf: its largest axis that divides by the devices is split.
+
+    A leaf without one is replicated, and so are vectors: in ResNet-50 they are two
+    thirds of the leaves, each an all-gather of its own, and 0.2 % of the bytes. For the
+    optimizer's state (ZeRO, Rajbhandari et al. 2019, arXiv 1910.02054, stage 1): no
+    device needs it whole.
+    """
+
+    def place(leaf: Any) -> NamedSharding:
+        axes = [axis for axis, n in enumerate(leaf.shape) if n and n % mesh.size == 0]
+        if not axes or len(leaf.shape) == 1:
+            return replicated(mesh)
+        axis = max(axes, key=lambda axis: leaf.shape[axis])
+        return NamedSharding(mesh, PartitionSpec(*[None] * axis, "data"))
+
+    return jax.tree.map(place, tree)
 
 
 def check_batch(batch_size: int, mesh: Mesh) -> None:

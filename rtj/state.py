@@ -1,15 +1,17 @@
 """The train state: everything a checkpoint must hold to go on."""
 
 import zlib
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
 from flax import struct
-from jax.sharding import Sharding
+from jax.sharding import Mesh, Sharding
 
+from rtj.sharding import replicated, split_largest_axes
 from rtj.tricks.low_precision import LossScale, initial_loss_scale
 
 
@@ -64,3 +66,24 @@ def init_state(
         )
 
     return jax.jit(init, out_shardings=sharding)(random_stream(seed, "init"))
+
+
+def sharded_optimizer(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    image_size: int,
+    mesh: Mesh,
+) -> Any:
+    """A sharding for each part of a state: all whole but what the optimizer keeps."""
+    images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
+    init = partial(model.init, train=False)
+    variables = jax.eval_shape(init, jax.random.key(0), images)
+    moments = jax.eval_shape(optimizer.init, variables["params"])
+    whole, state = replicated(mesh), cast(Any, TrainState)
+    return state(
+        step=whole,
+        params=whole,
+        batch_stats=whole,
+        opt_state=split_largest_axes(moments, mesh),
+        loss_scale=whole,
+    )

@@ -1,9 +1,16 @@
-"""Signals that ask a run to save and end."""
+"""Signals that ask a run to save and end, agreed on by all its processes."""
 
+import json
 import signal
 import threading
 from types import FrameType, TracebackType
 from typing import Any
+
+from rtj.peers import ALONE, Peers
+
+# How many ticks later than the signalled process's newest one all stop. Two are
+# needed: see `StopRequest.agreed`.
+_AHEAD = 2
 
 
 class StopRequest:
@@ -12,13 +19,52 @@ class StopRequest:
     A second signal ends the process at once, in the way it would have without
     this class. Outside the main thread, where Python cannot install handlers,
     nothing is changed and `requested` stays None.
+
+    Attributes:
+        requested: the name of the signal that this process got, or None.
+        reason: the one that all stop for, once agreed, or None.
     """
 
     SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
-    def __init__(self) -> None:
+    def __init__(self, peers: Peers = ALONE) -> None:
         self.requested: str | None = None
+        self.reason: str | None = None
         self._before: dict[signal.Signals, Any] = {}
+        self._peers = peers
+        self._tick = 0
+        self._stop_tick: int | None = None
+
+    def agreed(self) -> bool:
+        """Whether to stop here and now; the same for all processes at the n-th call.
+
+        Each must call it after every train step and before every batch of an
+        evaluation. One process stops at once. Of several, the one with a signal posts
+        a tick (a number of such a call) at which all will stop, two after its own.
+        The others cannot miss it: before its tick t + 2 a process has read results
+        of a step or batch that the signalled process entered only after its tick t.
+        It costs one look-up in the key-value store a step.
+        """
+        self._tick += 1
+        if self._peers.count == 1:
+            self.reason = self.requested
+            return self.reason is not None
+        if self._stop_tick is None:
+            self._look()
+            if self._stop_tick is None and self.requested:
+                plan = {"tick": self._tick + _AHEAD, "reason": self._described()}
+                self._peers.post("stop", json.dumps(plan))
+                self._look()
+        return self._stop_tick is not None and self._tick >= self._stop_tick
+
+    def _look(self) -> None:
+        text = self._peers.read("stop")
+        if text is not None:
+            plan = json.loads(text)
+            self._stop_tick, self.reason = plan["tick"], plan["reason"]
+
+    def _described(self) -> str:
+        return f"{self.requested} at process {self._peers.index}"
 
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():
@@ -35,7 +81,8 @@ class StopRequest:
 
     def _restore(self) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            # None: a handler that was not Python's, which Python cannot put back.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._before = {}
 
     def _handle(self, number: int, frame: FrameType | None) -> None:

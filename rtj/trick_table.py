@@ -4,8 +4,8 @@ import re
 
 from ml_collections import ConfigDict
 
-from rtj.experiment import peak_lr
 from rtj.models import model_options
+from rtj.parts import peak_lr
 
 Row = tuple[str, bool, str]
 

@@ -56,13 +56,13 @@ def check_workdir(workdir: Path, config: ConfigDict) -> None:
 
 
 def open_workdir(workdir: Path, config: ConfigDict, **facts: Any) -> None:
-    """Make the folder and write `config.json` and a line of `starts.jsonl`.
+    """Process 0 makes the folder, `config.json` and a line of `starts.jsonl`.
 
     `facts` go into that line beside what `describe_start` finds out.
     """
-    check_workdir(workdir, config)
     if jax.process_index() != 0:
-        return
+        return  # nor look, while process 0 is at it
+    check_workdir(workdir, config)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         write_json(workdir / "config.json", flatten(config))
@@ -93,8 +93,7 @@ def describe_start(config: ConfigDict) -> dict[str, Any]:
     return {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "config_hash": config_hash(config),
-        "versions": {name: _version(name) for name in _PACKAGES}
-        | {"python": platform.python_version()},
+        "versions": versions(),
         "git_commit": git_commit(),
         "platform": device.platform,
         "device_kind": device.device_kind,
@@ -103,6 +102,12 @@ def describe_start(config: ConfigDict) -> dict[str, Any]:
         "host": platform.node(),
         "cpus": os.cpu_count(),
     }
+
+
+def versions() -> dict[str, str | None]:
+    """Of Python, rtj and what it computes with; None: not installed as a package."""
+    packages = {name: _version(name) for name in _PACKAGES}
+    return packages | {"python": platform.python_version()}
 
 
 def _version(name: str) -> str | None:

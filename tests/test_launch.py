@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tomllib
 from pathlib import Path
@@ -11,9 +12,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = [ROOT / ".ci/run", *sorted((ROOT / "launch").glob("*.sh"))]
-TOOLS = "bash cksum cp dirname find flock grep ls mkdir mv rm sed sleep sort touch"
+TOOLS = (
+    "bash cksum cp dirname find flock grep ls mkdir mkfifo mktemp mv rm sed sleep sort "
+    "touch"
+)
 
-# FAKE_VENV and FAKE_PIP choose how the fake misbehaves: kill, fail, slow.
+# FAKE_VENV and FAKE_PIP choose how the fake misbehaves: kill, fail, slow. FAKE_PROGRAM
+# is what it runs as `rtj.main`.
 FAKE_PYTHON = """#!BASH
 set -eu
 version=VERSION
@@ -38,6 +43,7 @@ case "$1 $2" in
     ;;
   "-m pip") misbehave "${FAKE_PIP:-}" ;;
   "-P -m")
+    [[ -z ${FAKE_PROGRAM:-} ]] || eval "$FAKE_PROGRAM"
     printf '%s\\0' "$$" "$PWD" "$@"
     exit "${FAKE_EXIT:-0}"
     ;;
@@ -73,6 +79,15 @@ class Launcher:
         return path
 
     def start(self, script: str, *args: str, **env: str) -> subprocess.Popen[str]:
+        # A test worker ignores SIGINT, and so would whatever it starts: bash cannot
+        # trap a signal that was ignored when it began.
+        taken = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            return self._popen(script, *args, **env)
+        finally:
+            signal.signal(signal.SIGINT, taken)
+
+    def _popen(self, script: str, *args: str, **env: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [self.bin / "bash", self.root / script, *args],
             cwd=self.elsewhere,
@@ -329,3 +344,72 @@ def test_the_tests_script_takes_paths_of_the_callers_directory(launcher, suffix)
     (launcher.elsewhere / "test_mine.py").touch()
     result = launcher.call("launch/test.sh", "test_mine.py" + suffix, "-q")
     assert result.args[5:] == ["test_mine.py" + suffix, "-q"]
+
+
+# The fake rtj.main of launch/processes.sh: $process is its number.
+AS_PROCESS = """
+process=; for argument; do
+  case $argument in --process=*) process=${argument#*=} ;; esac
+done
+"""
+
+
+def test_processes_start_each_with_its_number_and_label_their_lines(launcher):
+    program = AS_PROCESS + (
+        'echo "$JAX_PLATFORMS $JAX_NUM_CPU_DEVICES ${*:4}"; printf "no end" >&2; exit 0'
+    )
+    process = launcher.start(
+        "launch/processes.sh", "3", "--a=b c", FAKE_PROGRAM=program, DEVICES="2"
+    )
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0
+    lines = sorted(out.splitlines())
+    ports = {re.findall(r"--coordinator=localhost:(\d+) ", line)[0] for line in lines}
+    assert len(ports) == 1
+    for index, line in enumerate(lines):
+        assert line == (
+            f"[{index}] cpu 2 --coordinator=localhost:{min(ports)} --processes=3 "
+            f"--process={index} --a=b c"
+        )
+    assert {f"[{index}] no end" for index in range(3)} <= set(err.splitlines())
+
+
+def test_processes_without_flags_train_zero_gamma(launcher):
+    process = launcher.start(
+        "launch/processes.sh", "1", FAKE_PROGRAM='echo "${*: -1}"; exit 0'
+    )
+    out, _ = process.communicate(timeout=60)
+    assert out == f"[0] --config={launcher.root}/configs/ablation.py:zero_gamma\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["0"], ["--config=x"]])
+def test_processes_need_a_number(launcher, arguments):
+    result = launcher.call("launch/processes.sh", *arguments)
+    assert result.code == 2
+    assert "usage: processes.sh N" in result.err
+
+
+@pytest.mark.slow
+def test_processes_end_together_with_the_first_code_that_is_not_0(launcher):
+    program = AS_PROCESS + "[[ $process == 1 ]] && exit 5; exec sleep 60"
+    process = launcher.start("launch/processes.sh", "3", FAKE_PROGRAM=program)
+    process.communicate(timeout=45)
+    assert process.returncode == 5
+
+
+@pytest.mark.parametrize("name", ["TERM", "INT"])
+def test_processes_get_each_signal_once_and_may_save(launcher, name):
+    program = AS_PROCESS + (
+        f"trap 'echo got {name}' {name}; echo ready; sleep 60 & wait $! || true; "
+        "kill $! 2>/dev/null || true; sleep 0.5; echo saved; exit 3"
+    )
+    process = launcher.start("launch/processes.sh", "2", FAKE_PROGRAM=program)
+    assert process.stdout is not None
+    ready = [process.stdout.readline() for _ in range(2)]
+    assert sorted(ready) == ["[0] ready\n", "[1] ready\n"]
+    # To the group, as a terminal sends Ctrl-C.
+    os.killpg(process.pid, getattr(signal, f"SIG{name}"))
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 3
+    said = [f"[{i}] {word}" for i in (0, 1) for word in (f"got {name}", "saved")]
+    assert sorted(out.splitlines()) == said

@@ -34,6 +34,8 @@ COMMANDS = [
     line for block in blocks("bash") for line in block.replace("\\\n", " ").splitlines()
 ]
 LAUNCHERS = ["bash launch/local.sh", "bash launch/test.sh"]
+# test_bench.py runs it, in seconds.
+BENCHES = ["python -m rtj.bench input"]
 
 
 def shortened(command: str) -> list[str]:
@@ -76,7 +78,7 @@ def test_the_readme_names_the_two_commands_first():
 
 @pytest.mark.slow
 def test_every_python_command_of_the_readme_runs(folder):
-    commands = [command for command in COMMANDS if command not in LAUNCHERS]
+    commands = [command for command in COMMANDS if command not in LAUNCHERS + BENCHES]
     assert len(commands) >= 8
     for command in commands:
         done = run(shortened(command), folder)
@@ -134,7 +136,9 @@ def test_local_sh_trains_the_digits_to_98_percent_from_a_bare_checkout(tmp_path)
         (checkout / name).parent.mkdir(parents=True, exist_ok=True)
         (checkout / name).write_bytes((ROOT / name).read_bytes())
     # Two cores, as a laptop has them, not the eight virtual devices of the tests.
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("JAX", "RTJ"))}
+    env = {
+        k: v for k, v in os.environ.items() if not k.startswith(("JAX", "RTJ", "XLA"))
+    }
     env |= {"PYTHON": sys.executable, "TFDS_DATA_DIR": str(tmp_path / "tfds")}
     command = ["bash", "launch/local.sh"]
     outputs = []

@@ -24,7 +24,9 @@ from rtj.data.prefetch import choose_workers
 _RESTART_BLOCKS = 4
 
 
-def measure(seconds: float, images: int, memory_images: int) -> dict[str, Any]:
+def measure(
+    seconds: float, images: int, memory_images: int, loop_steps: int
+) -> dict[str, Any]:
     """Runs everything; see `describe` for what comes out."""
     cores = choose_workers(0)
     with tempfile.TemporaryDirectory(prefix="rtj-bench-") as name:
@@ -43,7 +45,7 @@ def measure(seconds: float, images: int, memory_images: int) -> dict[str, Any]:
             for antialias in (False, True)
         }
         watched = memory.watch(plain, memory_images)
-        waits = loop_wait.measure(plain.folder, Path(name) / "runs")
+        waits = loop_wait.measure(plain.folder, Path(name) / "runs", loop_steps)
     return {
         "cores": cores,
         "bytes_per_image": round(size),

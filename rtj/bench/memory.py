@@ -25,7 +25,7 @@ def watch(work: Work, images: int) -> dict[str, object]:
             gc.collect()
             marks.append(process.memory_info().rss / 2**20)
             files.append(process.num_fds())
-    batches.close()  # type: ignore[attr-defined]
+    batches.close()
     return {
         "images": stride * 10 * BATCH,
         "rss_mb": [round(mark, 1) for mark in marks],

@@ -4,7 +4,7 @@ The full contest is the same work: flip, jitter, noise and normalisation are par
 the compiled step and cost the host nothing.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from rtj.data.sources import open_source
 
 def batches(
     work: Work, antialias: bool, decoder: str = "simplejpeg"
-) -> Iterator[np.ndarray]:
+) -> Generator[np.ndarray, None, None]:
     """Endless batches, uint8 (64, 224, 224, 3)."""
     with train_batches(
         open_source(f"folder:{work.folder}", "train"),

@@ -63,9 +63,28 @@ def train_image(
     """
     image = images.open_image(data, example_id, how.decoder)
     box = crop.random_box(image.width, image.height, rule, numbers)
-    pixels = image.region(box, _scale(image, box, size))
+    scale = _scale(image, box, size)
+    if how.antialias:
+        return _resize_in_context(image, box, scale, size, how)
+    pixels = image.region(box, scale)
     whole = (0, 0, pixels.shape[1], pixels.shape[0])
     return resize(pixels, whole, size, how.interpolation, how.antialias)
+
+
+def _resize_in_context(
+    image: Opened, box: Box, scale: int, size: int, how: Decoding
+) -> np.ndarray:
+    """Resizes a box; its edge is filtered with what lies beyond, not cut off."""
+    around = _reach(box, image, size, SUPPORT[how.interpolation] * scale)
+    pixels = image.region(around, scale)
+    left, top = around[0] // scale, around[1] // scale
+    inside = (
+        box[0] / scale - left,
+        box[1] / scale - top,
+        min(box[2] / scale - left, pixels.shape[1]),
+        min(box[3] / scale - top, pixels.shape[0]),
+    )
+    return resize(pixels, inside, size, how.interpolation, how.antialias)
 
 
 def _scale(image: Opened, box: IntBox, size: int) -> int:
@@ -86,11 +105,7 @@ def eval_image(
     """
     image = images.open_image(data, example_id, how.decoder)
     box = crop.centre_box(image.width, image.height, resized, size)
-    around = _reach(box, image, size, SUPPORT[how.interpolation])
-    pixels = image.region(around)
-    left, top = around[:2]
-    inside = (box[0] - left, box[1] - top, box[2] - left, box[3] - top)
-    return resize(pixels, inside, size, how.interpolation, how.antialias)
+    return _resize_in_context(image, box, 1, size, how)
 
 
 def _reach(box: Box, image: Opened, size: int, support: int) -> IntBox:

@@ -41,8 +41,8 @@ def resize(
 
     Args:
         pixels: uint8 (h, w) grey or (h, w, 3) RGB.
-        box: in pixels of it, fractions allowed; nothing outside it is seen when
-            `antialias`, and up to `SUPPORT` pixels when not.
+        box: in pixels of it, fractions allowed; the filter looks beyond it as far as
+            it reaches.
         interpolation: a key of `INTERPOLATIONS`. Pillow's cubic has a = -0.5,
             OpenCV's -0.75.
     """

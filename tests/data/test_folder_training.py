@@ -8,8 +8,11 @@ import pytest
 from PIL import Image
 
 import rtj
+from rtj.config import flatten, set_field
 from rtj.data import sources
 from rtj.data.pipeline import eval_batches, train_batches
+from rtj.data.prepare import __main__ as prepare
+from rtj.labels import imagenet_ids
 
 WNIDS = ("n01440764", "n02099601", "n03888257")
 TRAIN, VAL = 41, 13
@@ -98,3 +101,43 @@ def test_the_same_images_in_tar_files_give_the_same_batches(mini_imagenet, tmp_p
     for one, other in zip(folder, tar, strict=True):
         for key in one:
             np.testing.assert_array_equal(one[key], other[key])
+
+
+@pytest.fixture
+def thousand_classes(tmp_path):
+    """A train image of every ImageNet class, and 50 in a flat val."""
+    root = tmp_path / "unpacked"
+    for wnid in imagenet_ids():
+        folder = root / "train" / wnid
+        folder.mkdir(parents=True)
+        Image.new("RGB", (20, 16), (int(wnid[-3:]) % 256, 90, 9)).save(
+            folder / f"{wnid}_1.JPEG"
+        )
+    (root / "val").mkdir()
+    rows = ["ImageId,PredictionString"]
+    for number in range(1, 51):
+        name = f"ILSVRC2012_val_{number:08d}"
+        Image.new("RGB", (16, 20), (number, 9, 9)).save(root / "val" / f"{name}.JPEG")
+        rows.append(f"{name},{imagenet_ids()[number * 7]} 1 1 9 9")
+    (root / "LOC_val_solution.csv").write_text("\n".join(rows) + "\n")
+    return root
+
+
+def test_an_unpacked_imagenet_goes_through_prepare_train_and_evaluate(
+    thousand_classes, tiny_config, tmp_path
+):
+    convert = ["convert", f"folder:{thousand_classes}", "--name=imagenet2012"]
+    assert prepare.run([*convert, f"--data_dir={tmp_path}/tfds"]) == 0
+    config = rtj.get_config(f"ablation:label_smoothing,data_dir={tmp_path}/tfds")
+    assert config.data.name == "imagenet"  # data=auto
+    tiny = tiny_config(**{"train.steps": 2, "train.log_every": 1})
+    for field in ("model.name", "model.width", "data.image_size", "data.eval_resize"):
+        set_field(config, field, flatten(tiny)[field])
+    changes = {"model.bn_group_size": 16, "train.batch_size": 32, "train.steps": 2}
+    for field, value in (changes | {"mesh.devices": 1}).items():
+        set_field(config, field, value)
+    result = rtj.train(config, tmp_path / "run")
+    assert (result["step"], result["examples"]) == (2, 50)
+    assert result["epoch"] == pytest.approx(64 / 1000)
+    again = rtj.evaluate(config, tmp_path / "run")
+    assert (again["top1"], again["loss"]) == (result["top1"], result["loss"])

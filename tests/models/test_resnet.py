@@ -14,7 +14,6 @@ from flax.traverse_util import flatten_dict
 
 from rtj.errors import ConfigError
 from rtj.models import count_parameters, create_model
-from tests.models import parity
 
 SMALL: dict[str, Any] = {"stage_sizes": (2, 1, 2, 2), "width": 16, "num_classes": 5}
 
@@ -35,7 +34,7 @@ def _init(model, size=64):
 
 def _run(function, *args):
     """A result of a program that runs once, quickly compiled."""
-    return jax.jit(function, compiler_options=parity.QUICK)(*args)
+    return jax.jit(function)(*args)
 
 
 def _images(size):

@@ -10,7 +10,7 @@ from scipy import stats
 
 from rtj.config import check
 from rtj.errors import ConfigError
-from rtj.experiment import make_mixing
+from rtj.parts import make_mixing
 from rtj.sharding import make_mesh, split
 from rtj.steps import StepOptions, train_inputs
 from rtj.tricks.label_smoothing import smooth_labels

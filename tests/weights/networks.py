@@ -11,8 +11,8 @@ import optax
 from flax import linen as nn
 
 from rtj.checkpoint import Checkpointer
-from rtj.experiment import make_model, make_optimizer
 from rtj.models import create_model
+from rtj.parts import make_model, make_optimizer
 from rtj.state import TrainState
 from rtj.weights.load import variable_shapes
 from rtj.workdir import open_workdir

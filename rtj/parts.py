@@ -1,0 +1,134 @@
+"""The parts of a run that a config decides: model, schedule, optimizer, mixing."""
+
+from typing import Any
+
+import optax
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from rtj.errors import ConfigError
+from rtj.models import create_model, model_options
+from rtj.steps import StepOptions
+from rtj.tricks.cosine import cosine
+from rtj.tricks.linear_scaling import linear_scaling
+from rtj.tricks.low_precision import POLICIES
+from rtj.tricks.mixup import Mixing
+from rtj.tricks.nesterov import nesterov
+from rtj.tricks.no_bias_decay import weight_decay
+from rtj.tricks.step_decay import step_decay
+from rtj.tricks.warmup import warmup
+
+
+def make_model(config: ConfigDict, num_classes: int) -> nn.Module:
+    """The config's network with its tricks, classes and dtype.
+
+    Zero gamma is left out where there is no residual branch (Inception-V3,
+    MobileNet, DenseNet), as in the paper.
+
+    Raises:
+        ConfigError: a field of `config.model` is set that the network does not have.
+    """
+    name = config.model.name
+    allowed = model_options(name)
+    options: dict[str, Any] = {
+        key: value
+        for key, value in config.model.items()
+        if key not in ("name", "num_classes") and value is not None
+    }
+    for key, value in options.items():
+        if key not in allowed:
+            raise ConfigError(
+                f"model.{key}={value!r} is not an option of {name}; allowed: None"
+            )
+    if "zero_gamma" in allowed:
+        options["zero_gamma"] = config.tricks.zero_gamma
+    return create_model(
+        name,
+        num_classes=num_classes,
+        initializer=config.tricks.initializer,
+        dtype=POLICIES[config.tricks.precision].dtype,
+        **options,
+    )
+
+
+def count_steps(config: ConfigDict, steps_per_epoch: float) -> int:
+    """`train.steps`, or the whole updates in `train.epochs`; at least 1."""
+    return config.train.steps or max(1, int(config.train.epochs * steps_per_epoch))
+
+
+def peak_lr(config: ConfigDict) -> float:
+    """The learning rate after warmup."""
+    tricks = config.tricks
+    if not tricks.linear_scaling:
+        return tricks.base_lr
+    return linear_scaling(tricks.base_lr, config.train.batch_size, tricks.base_batch)
+
+
+def make_schedule(
+    config: ConfigDict, steps_per_epoch: float, total_steps: int
+) -> optax.Schedule:
+    """Warmup followed by step or cosine decay, in updates counted from 0."""
+    tricks, peak = config.tricks, peak_lr(config)
+    warm = min(round(tricks.warmup_epochs * steps_per_epoch), total_steps)
+    if tricks.schedule == "cosine":
+        return warmup(peak, warm, cosine(peak, total_steps - warm))
+    boundaries = [round(epoch * steps_per_epoch) - warm for epoch in tricks.step_epochs]
+    return warmup(peak, warm, step_decay(peak, boundaries, tricks.step_factor))
+
+
+def make_optimizer(
+    config: ConfigDict, schedule: optax.Schedule
+) -> optax.GradientTransformation:
+    """Coupled weight decay, then Nesterov momentum with the schedule."""
+    tricks = config.tricks
+    return optax.chain(
+        weight_decay(tricks.weight_decay, no_bias_decay=tricks.no_bias_decay),
+        nesterov(schedule, tricks.momentum, tricks.nesterov),
+    )
+
+
+def make_mixing(
+    config: ConfigDict, steps_per_epoch: float, total_steps: int
+) -> Mixing | None:
+    """Mixup and CutMix until `tricks.mixup_off_epochs` before the end, or None."""
+    tricks = config.tricks
+    if not tricks.mixup and not tricks.cutmix:
+        return None
+    return Mixing(
+        mixup=tricks.mixup,
+        cutmix=tricks.cutmix,
+        per=tricks.mixup_lambda,
+        group_size=config.model.bn_group_size,
+        stop_step=total_steps - round(tricks.mixup_off_epochs * steps_per_epoch),
+    )
+
+
+def make_step_options(
+    config: ConfigDict, num_classes: int, mixing: Mixing | None
+) -> StepOptions:
+    """Everything static that a step needs beside the model and the optimizer."""
+    tricks, data = config.tricks, config.data
+    return StepOptions(
+        num_classes=num_classes,
+        seed=config.seed,
+        policy=POLICIES[tricks.precision],
+        accumulate=config.train.accumulate,
+        group_size=config.model.bn_group_size,
+        eps=tricks.label_smoothing,
+        form=tricks.label_smoothing_form,
+        growth_steps=tricks.loss_scale_growth_steps,
+        scale_cap=tricks.loss_scale_cap,
+        augment={
+            "flip": data.flip,
+            "rand_augment_ops": data.rand_augment_ops,
+            "rand_augment_magnitude": data.rand_augment_magnitude,
+            "color_jitter": data.color_jitter,
+            "jitter_strength": data.jitter_strength,
+            "pca_std": data.pca_noise,
+            "mean": data.mean,
+            "std": data.std,
+            "erasing": data.random_erasing,
+            "erasing_fill": data.random_erasing_fill,
+        },
+        mixing=mixing,
+    )

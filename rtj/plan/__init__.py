@@ -1,0 +1,1 @@
+"""What a config needs of a TPU slice: `python -m rtj.plan`."""
