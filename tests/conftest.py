@@ -16,13 +16,11 @@ ROOT = Path(__file__).resolve().parents[1]
 # Read when jax is imported, so set before any test module is; subprocesses inherit it.
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"
-# Most programs here run once, on tiny arrays, and LLVM's optimiser is two thirds of
-# compiling them: test_steps.py takes 47 s instead of 126. The program is the same; what
+# Most programs here run once, on tiny arrays, and LLVM's optimiser is much of compiling
+# them: test_steps.py and test_evaluation.py take two thirds of the time at level 1 (at
+# level 0 they compile in one third, but some then run six times as long). What
 # `launch/local.sh` trains in test_readme.py is compiled as for a user.
-os.environ.setdefault(
-    "XLA_FLAGS",
-    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false",
-)
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -45,6 +43,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return 1 if item.get_closest_marker("slow") else 2
 
     items.sort(key=rank)
+    # Each worker starts with one stretch of the list and later steals from the ends of
+    # the others', so each stretch gets its share of the long ones, at its beginning.
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    items[:] = [item for first in range(workers) for item in items[first::workers]]
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

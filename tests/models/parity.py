@@ -38,6 +38,8 @@ import numpy as np
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "parity"
 LABELS = np.array([1, 2])
+# Compiler options that halve the compile time, for programs that run once.
+QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 
 
 @dataclass(frozen=True)

@@ -160,7 +160,7 @@ def _run(
     images = parity.images(reference.size).astype(dtype)
     like, pixels = _shapes(model, images)
     variables = from_torch(name, parity.state_dict(reference.shapes), like)
-    step = jax.jit(lambda v, x: _step(model, v, x))
+    step = jax.jit(lambda v, x: _step(model, v, x), compiler_options=parity.QUICK)
     eval_logits, train_logits, loss, grads, after, aux = jax.device_get(
         step(variables, images)
     )

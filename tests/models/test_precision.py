@@ -93,7 +93,9 @@ def _variables(name):
 def _evaluate(name, dtype, variables):
     """Logits as float64; bfloat16 holds the images exactly."""
     model = create_model(name, dtype=dtype)
-    run = jax.jit(lambda v, x: model.apply(v, x, train=False))
+    run = jax.jit(
+        lambda v, x: model.apply(v, x, train=False), compiler_options=parity.QUICK
+    )
     images = parity.images(64).astype(jnp.bfloat16).astype(np.float64)
     return np.asarray(run(variables, images), np.float64)
 

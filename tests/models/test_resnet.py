@@ -14,6 +14,7 @@ from flax.traverse_util import flatten_dict
 
 from rtj.errors import ConfigError
 from rtj.models import count_parameters, create_model
+from tests.models import parity
 
 SMALL: dict[str, Any] = {"stage_sizes": (2, 1, 2, 2), "width": 16, "num_classes": 5}
 
@@ -34,7 +35,7 @@ def _init(model, size=64):
 
 def _run(function, *args):
     """A result of a program that runs once, quickly compiled."""
-    return jax.jit(function)(*args)
+    return jax.jit(function, compiler_options=parity.QUICK)(*args)
 
 
 def _images(size):
