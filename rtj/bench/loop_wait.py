@@ -28,8 +28,8 @@ def measure(folder: Path, workdir: Path, steps: int) -> dict[str, dict[str, floa
 def _share(data: str, workdir: Path, steps: int) -> dict[str, float]:
     config = get_config(f"ablation:baseline,data={data}")
     changes: dict[str, Any] = {
-        "model.name": "resnet14",
-        "model.width": 16,
+        "model.name": "resnet18",
+        "model.width": 32,
         "model.bn_group_size": 32,
         "train.batch_size": 32,
         "train.steps": steps,

@@ -9,6 +9,14 @@ image. What it would throw away can be left out of the file before, exactly:
   blocks into equal runs (`python -m rtj.data.prepare convert --restart_blocks`
   writes such files): a run can be decoded without those before it.
 
+No maintained Python package was found that decodes a region with libjpeg-turbo and
+brings the library along: PyTurboJPEG 2.6 has no region and needs the system's library,
+simplejpeg decodes whole images, nvImageCodec 0.9 took longer for a region than for the
+whole on a CPU. TensorFlow's `decode_and_crop_jpeg`, called from a thread, made 1,540
+crops a second and core where simplejpeg made 1,570 of whole images, 1,680 of files cut
+below the crop and 1,950 of files with restart markers (500x375, 51 kB), so it is a peer
+of `python -m rtj.bench input` and not a decoder here.
+
 The pixels of the crop are those of the whole file, bit for bit: up to one pixel
 beyond the crop is kept, which is as far as chroma upsampling looks.
 """
