@@ -3,7 +3,7 @@
 import json
 import signal
 import threading
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 from rtj.peers import ALONE, Peers
@@ -71,12 +71,7 @@ class StopRequest:
             self._before = {s: signal.signal(s, self._handle) for s in self.SIGNALS}
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._restore()
 
     def _restore(self) -> None:

@@ -128,28 +128,26 @@ class _Jpeg:
         self.width, self.height = layout.width, layout.height
 
     def region(self, box: IntBox, scale: int = 1) -> np.ndarray:
-        smaller, left, top = jpeg.cut(self._data, self._layout, box, scale)
+        part = jpeg.cut(self._data, self._layout, box, scale)
         try:
-            pixels = self._decode(smaller, scale)
+            pixels = self._decode(part, scale)
         except ValueError:
             # Pillow reads some that simplejpeg does not, and explains the others.
             return _Pillow(self._data, self._id).region(box, scale)
         x0, y0, x1, y1 = _scaled(box, scale)
-        x, y = left // scale, top // scale
+        x, y = part.left // scale, part.top // scale
         return pixels[y0 - y : y1 - y, x0 - x : x1 - x]
 
-    def _decode(self, data: bytes, scale: int) -> np.ndarray:
+    def _decode(self, part: jpeg.Part, scale: int) -> np.ndarray:
         grey = self._layout.components == 1
         options = {}
         if scale > 1:
-            layout = jpeg.parse(data)
-            assert layout is not None
             options = {
-                "min_height": -(-layout.height // scale),
-                "min_width": -(-layout.width // scale),
+                "min_height": -(-part.height // scale),
+                "min_width": -(-part.width // scale),
             }
         pixels = _simplejpeg().decode_jpeg(
-            data,
+            part.data,
             "GRAY" if grey else "RGB",
             strict=False,
             buffer=_scratch(self.width * self.height * self._layout.components),
@@ -190,16 +188,20 @@ class _Pillow:
         try:
             if scale > 1:
                 self._image.draft(None, (self.width // scale, self.height // scale))
-            return np.asarray(_eight_bits(self._image.crop(_scaled(box, scale))))
+            return np.asarray(grey_or_rgb(self._image.crop(_scaled(box, scale))))
         except Exception as error:
             raise undecodable(self._id, error) from error
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Grey (L) or RGB; 16-bit grey keeps its upper byte, alpha is dropped."""
+def grey_or_rgb(image: Image.Image) -> Image.Image:
+    """In mode L if it is grey, else RGB; alpha is dropped.
+
+    16-bit grey keeps its upper byte; Pillow's own conversion cuts everything above 255
+    off.
+    """
     if image.mode in ("L", "RGB"):
         return image
     if image.mode.startswith("I"):
         upper = np.asarray(image, np.int64) >> 8
         return Image.fromarray(np.clip(upper, 0, 255).astype(np.uint8))
-    return image.convert("RGB")
+    return image.convert("L" if image.mode in ("LA", "La", "1") else "RGB")

@@ -23,6 +23,7 @@ beyond the crop is kept, which is as far as chroma upsampling looks.
 
 import struct
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -116,31 +117,38 @@ def _layout(
     )
 
 
-def cut(data: bytes, layout: Layout, box: IntBox, scale: int) -> tuple[bytes, int, int]:
-    """A smaller file with the same pixels in `box`, and its left and top.
+class Part(NamedTuple):
+    """A file that shows a part of an image, and where: in pixels of the whole."""
+
+    data: bytes
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+def cut(data: bytes, layout: Layout, box: IntBox, scale: int) -> Part:
+    """A smaller file with the same pixels in `box`.
 
     Args:
         data, layout: of the whole file.
         box: source pixels.
         scale: 1, 2, 4 or 8, what decoding will divide both sides by.
     """
+    whole = Part(data, 0, 0, layout.width, layout.height)
     if not layout.sequential:
-        return data, 0, 0
+        return whole
     every, across = layout.restart_every, layout.units_per_row
     if every and across % every == 0:
-        return _keep_runs(data, layout, box, scale)
+        return _keep_runs(whole, layout, box, scale)
     if layout.restart_every:  # runs that do not end with a row: keep it simple
-        return data, 0, 0
+        return whole
     unit = layout.unit[1]
     height = min(layout.height, -(-(box[3] + scale) // unit) * unit)
     if height == layout.height:
-        return data, 0, 0
-    return (
-        _resized(data[: layout.scan], layout, layout.width, height)
-        + data[layout.scan :],
-        0,
-        0,
-    )
+        return whole
+    header = _resized(data[: layout.scan], layout, layout.width, height)
+    return whole._replace(data=header + data[layout.scan :], height=height)
 
 
 def _resized(header: bytes, layout: Layout, width: int, height: int) -> bytes:
@@ -149,51 +157,30 @@ def _resized(header: bytes, layout: Layout, width: int, height: int) -> bytes:
     return header[:at] + struct.pack(">HH", height, width) + header[at + 4 :]
 
 
-def _keep_runs(
-    data: bytes, layout: Layout, box: IntBox, scale: int
-) -> tuple[bytes, int, int]:
+def _keep_runs(whole: Part, layout: Layout, box: IntBox, scale: int) -> Part:
     """Keeps the runs between restart markers that touch `box`, renumbered."""
+    data = whole.data
     run, row = layout.unit[0] * layout.restart_every, layout.unit[1]
     per_row = layout.units_per_row // layout.restart_every
     rows = -(-layout.height // row)
     starts, ends = _runs(data, layout.scan)
     if len(starts) != per_row * rows:
-        return data, 0, 0
+        return whole
     left, right = max(0, box[0] - scale) // run, -(-(box[2] + scale) // run)
     top, bottom = max(0, box[1] - scale) // row, -(-(box[3] + scale) // row)
     right, bottom = min(right, per_row), min(bottom, rows)
     width = min(layout.width, right * run) - left * run
     height = min(layout.height, bottom * row) - top * row
-    parts = [_resized(data[: layout.scan], layout, width, height)]
-    lengths = [len(parts[0])]
-    for r in range(top, bottom):
-        first, last = r * per_row + left, r * per_row + right - 1
-        parts += [data[starts[first] : ends[last]], _RESTART]
-        lengths.append(len(parts[-2]) + len(_RESTART))
-    parts[-1] = _END
-    out = np.frombuffer(bytearray().join(parts), np.uint8)
-    out[_markers(starts, top, bottom, left, right, per_row, lengths) + 1] = (
-        0xD0 + np.arange((bottom - top) * (right - left) - 1) % 8
-    )
-    return out.tobytes(), left * run, top * row
-
-
-def _markers(
-    starts: np.ndarray,
-    top: int,
-    bottom: int,
-    left: int,
-    right: int,
-    per_row: int,
-    lengths: list[int],
-) -> np.ndarray:
-    """Where the restart markers of the kept runs stand in the new file."""
-    rows = np.arange(top, bottom)[:, None] * per_row
-    begins = np.cumsum(lengths[:-1])
-    # The marker before a run is two bytes before its codes.
-    inside = starts[rows + np.arange(left + 1, right)] - starts[rows + left] - 2
-    places = np.concatenate([begins[:, None] - 2, begins[:, None] + inside], axis=1)
-    return places.ravel()[1:]
+    kept = starts.reshape(rows, per_row)[top:bottom, left:right]
+    last = ends.reshape(rows, per_row)[top:bottom, right - 1]
+    header = _resized(data[: layout.scan], layout, width, height)
+    # Runs of one row come with the markers between them.
+    scans = [data[a:b] for a, b in zip(kept[:, 0], last, strict=True)]
+    out = np.frombuffer(bytearray(header + _RESTART.join(scans) + _END), np.uint8)
+    begins = np.cumsum([len(header), *(len(scan) + 2 for scan in scans[:-1])])
+    markers = begins[:, None] + kept - kept[:, :1] - 2
+    out[markers.ravel()[1:] + 1] = 0xD0 + np.arange(kept.size - 1) % 8
+    return Part(out.tobytes(), left * run, top * row, width, height)
 
 
 def _runs(data: bytes, scan: int) -> tuple[np.ndarray, np.ndarray]:

@@ -32,9 +32,9 @@ EXIF data and colour profiles are not kept; rtj, like TFDS, does not use them.
 import io
 from dataclasses import dataclass
 
-import numpy as np
 from PIL import Image, JpegImagePlugin
 
+from rtj.data.images import grey_or_rgb
 from rtj.errors import ConfigError, DataError
 
 QUALITY = 92
@@ -109,7 +109,7 @@ def reencode(data: bytes, how: Reencoding) -> bytes:
                 return _saved(image, "keep", sampling, how) if how.every_jpeg else data
             if how.short_side is None and image.format not in _JPEG:
                 return data
-            picture = _eight_bits(image)
+            picture = grey_or_rgb(image)
             if shrink:
                 picture = picture.resize(
                     _reduced(picture.size, how.short_side), Image.Resampling.LANCZOS
@@ -150,11 +150,3 @@ def _reduced(size: tuple[int, int], short_side: int | None) -> tuple[int, int]:
     """The size with this shorter side and the same ratio, in whole pixels."""
     scale = (short_side or 0) / min(size)
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """The image in mode L if it is grey, else RGB."""
-    if image.mode.startswith("I"):
-        # Pillow's own conversion of 16 bits cuts everything above 255 off.
-        return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
-    return image.convert("L" if image.mode in ("L", "LA", "La", "1") else "RGB")
