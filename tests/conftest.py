@@ -129,3 +129,13 @@ def tiny_config() -> Callable[..., Any]:
         return config
 
     return make
+
+
+@pytest.fixture
+def launcher(tmp_path: Path) -> Any:
+    """A copy of launch/ and a fake Python; see `tests.launcher.Launcher`."""
+    from tests.launcher import Launcher
+
+    made = Launcher(tmp_path)
+    made.add_python("python3")
+    return made

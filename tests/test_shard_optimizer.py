@@ -6,8 +6,8 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from rtj.checkpoint import Checkpointer
-from rtj.data.pipeline import train_batches
 from rtj.experiment import build
+from rtj.inputs import training_batches
 from rtj.sharding import device_batches, make_mesh, split_largest_axes
 
 DEVICES, STEPS = 8, 4
@@ -16,6 +16,7 @@ DEVICES, STEPS = 8, 4
 def make(tiny_config, sharded):
     return tiny_config(
         **{
+            "train.steps": STEPS,
             "mesh.devices": DEVICES,
             "mesh.shard_optimizer": sharded,
             "model.width": 8,
@@ -28,17 +29,7 @@ def train(config):
     """(experiment, its state after STEPS steps, the losses)."""
     experiment = build(config)
     state, losses = experiment.init_state(), []
-    batches = train_batches(
-        experiment.train_source,
-        batch_size=config.train.batch_size,
-        image_size=config.data.image_size,
-        seed=config.seed,
-        start_step=0,
-        stop_step=STEPS,
-        crop_area=config.data.crop_area,
-        crop_ratio=config.data.crop_ratio,
-    )
-    for batch in device_batches(batches, experiment.mesh):
+    for batch in device_batches(training_batches(experiment, 0), experiment.mesh):
         state, metrics = experiment.train_step(state, batch)
         losses.append(float(metrics["loss"]))
     return experiment, state, losses

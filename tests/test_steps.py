@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rtj.config import set_field
 from rtj.data.augment import augment
-from rtj.data.pipeline import train_batches
 from rtj.experiment import build
+from rtj.inputs import training_batches
 from rtj.sharding import device_batches, make_mesh, split
 from rtj.steps import rank_of_label
 
@@ -20,18 +21,10 @@ MIXING = {"tricks.mixup": 0.2, "tricks.cutmix": 1.0, "tricks.mixup_lambda": "exa
 
 def losses(config, steps=20):
     """(losses, ids) of the first steps of a run, through the real pipeline."""
+    set_field(config, "train.steps", steps)
     experiment = build(config)
     state = experiment.init_state()
-    batches = train_batches(
-        experiment.train_source,
-        batch_size=config.train.batch_size,
-        image_size=config.data.image_size,
-        seed=config.seed,
-        start_step=0,
-        stop_step=steps,
-        crop_area=config.data.crop_area,
-        crop_ratio=config.data.crop_ratio,
-    )
+    batches = training_batches(experiment, 0)
     seen, ids = [], []
     for batch in device_batches(batches, experiment.mesh):
         state, metrics = experiment.train_step(state, batch)
@@ -61,10 +54,9 @@ def test_the_size_of_a_batch_norm_group_matters(tiny_config):
 @pytest.mark.slow
 @pytest.mark.parametrize("devices", [1, 8])
 def test_four_micro_batches_of_eight_are_a_batch_of_thirty_two(tiny_config, devices):
+    changes = CALM | {"mesh.devices": devices}
     whole, parts = (
-        losses(tiny_config(**CALM, **{"train.accumulate": n, "mesh.devices": devices}))[
-            0
-        ]
+        losses(tiny_config(**changes, **{"train.accumulate": n}), steps=4)[0]
         for n in (1, 4)
     )
     np.testing.assert_allclose(whole, parts, atol=1e-5)
@@ -139,6 +131,7 @@ def test_an_overflow_skips_the_step_and_leaves_everything_untouched(
 def test_fp16_trains_and_its_scale_stays_under_the_cap(tiny_config):
     config = tiny_config(
         **{
+            "train.steps": 15,
             "tricks.precision": "fp16",
             "tricks.loss_scale_init": 2.0**10,  # 2**15 overflows in the first steps
             "tricks.loss_scale_growth_steps": 2,
@@ -147,18 +140,8 @@ def test_fp16_trains_and_its_scale_stays_under_the_cap(tiny_config):
     )
     experiment = build(config)
     state = experiment.init_state()
-    batches = train_batches(
-        experiment.train_source,
-        batch_size=32,
-        image_size=14,
-        seed=0,
-        start_step=0,
-        stop_step=15,
-        crop_area=(0.6, 1.0),
-        crop_ratio=(0.75, 1.33),
-    )
     scales = []
-    for batch in device_batches(batches, experiment.mesh):
+    for batch in device_batches(training_batches(experiment, 0), experiment.mesh):
         state, metrics = experiment.train_step(state, batch)
         assert metrics["skipped"] == 0
         scales.append(float(metrics["loss_scale"]))

@@ -9,6 +9,7 @@ import pytest
 
 from rtj.data import digits
 from rtj.data.memory import ArraySource
+from tests.data.conversions import make_tree
 from tests.data.tars import write_tar
 
 
@@ -79,3 +80,9 @@ def shards(tmp_path, monkeypatch):
         return f"tar:{root}", root
 
     return make
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A `folder:` of three pets; see `tests.data.conversions`."""
+    return make_tree(tmp_path / "images")

@@ -22,16 +22,10 @@ from tests.data.conversions import (
     CLASSES,
     examples,
     jpeg,
-    make_tree,
     photo,
     run_convert,
     shards,
 )
-
-
-@pytest.fixture
-def tree(tmp_path):
-    return make_tree(tmp_path / "images")
 
 
 def test_the_data_set_holds_the_examples_of_the_source_in_its_order(tree, tmp_path):

@@ -16,17 +16,10 @@ from rtj.data.prepare import array_record_file
 from tests.data.conversions import (
     examples,
     jpeg,
-    make_tree,
     photo,
     run_convert,
     shards,
 )
-
-
-@pytest.fixture
-def tree(tmp_path):
-    return make_tree(tmp_path / "images")
-
 
 # Stops for good on the third image of the third shard.
 STUCK = """

@@ -71,7 +71,7 @@ def test_processes_together_read_what_one_process_reads(textured_source, count):
     )
 
 
-@pytest.mark.parametrize("workers", [1, 4])
+@pytest.mark.parametrize("workers", [0, 1, 4])
 def test_the_number_of_threads_changes_nothing(textured_source, workers):
     assert_same(
         joined(train(textured_source, workers=workers)), joined(train(textured_source))
