@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rtj.models import create_model as create_model
     from rtj.models import list_models as list_models
     from rtj.models import model_summary as model_summary
+    from rtj.study.load import load_run as load_run
     from rtj.weights import load_weights as load_weights
 
 _HOMES = {
@@ -25,6 +26,7 @@ _HOMES = {
     "evaluate": "rtj.evaluation",
     "get_config": "rtj.config_args",
     "list_models": "rtj.models",
+    "load_run": "rtj.study.load",
     "load_weights": "rtj.weights",
     "model_summary": "rtj.models",
     "train": "rtj.loop",
@@ -35,6 +37,7 @@ __all__ = [
     "evaluate",
     "get_config",
     "list_models",
+    "load_run",
     "load_weights",
     "model_summary",
     "train",

@@ -154,17 +154,21 @@ def _shapes_by_name(tree: Any) -> dict[str, str]:
 
 
 def _as_tree(state: TrainState) -> dict[str, object]:
-    return {
+    tree = {
         "step": state.step,
         "params": state.params,
         "batch_stats": state.batch_stats,
         "opt_state": state.opt_state,
         "loss_scale": state.loss_scale,
     }
+    # Absent where there is none, as in checkpoints from before there was one.
+    return tree if state.average is None else tree | {"average": state.average}
 
 
 def restore_variables(step: Path) -> dict[str, Any]:
     """`{"params": ..., "batch_stats": ...}` of one checkpoint, as NumPy arrays.
+
+    Where the run averages its weights it is the average.
 
     For weights alone, where neither the optimizer nor the data set nor the devices
     of the run are at hand, which a whole train state would need.
@@ -183,8 +187,11 @@ def restore_variables(step: Path) -> dict[str, Any]:
         folder = (step / "state").absolute()
         handler = ocp.PyTreeCheckpointHandler()
         tree = handler.metadata(folder).tree
-        wanted = {key: tree[key] for key in _COLLECTIONS}
-        return handler.restore(
+        averaged = "average" in tree
+        chosen = tree["average"] if averaged else tree
+        wanted = {key: chosen[key] for key in _COLLECTIONS}
+        wanted = {"average": wanted} if averaged else wanted
+        restored = handler.restore(
             folder,
             args=ocp.args.PyTreeRestore(
                 item=wanted,
@@ -194,5 +201,6 @@ def restore_variables(step: Path) -> dict[str, Any]:
                 partial_restore=True,
             ),
         )
+        return restored["average"] if averaged else restored
     except Exception as error:
         raise CheckpointError(f"cannot restore {str(step)!r}: {error}") from error

@@ -66,6 +66,14 @@ _BASELINE: dict[str, Any] = {
         "mixup_lambda": "step",  # one for each step or each example; cutmix's too
         "mixup_off_epochs": 0.0,  # this many last epochs without it (and cutmix)
         "cutmix": 0.0,  # alpha; beside mixup a fair coin decides
+        "teacher": "",  # a run's workdir or a weight file; empty: no distillation
+        "teacher_model": "",  # its network, unless the weights say it
+        "teacher_precision": "",  # empty: as the student's
+        "teacher_cache": False,  # its logits computed once; no augmentation then
+        "distill_form": "paper",  # hard + soft loss; average: gluon-cv's half and half
+        "temperature": 20.0,
+        "ema": 0.0,  # decay a step of an average of the weights; 0: off
+        "ema_batch_stats": True,  # average the running statistics too
     },
     "train": {
         "epochs": 120.0,
@@ -174,6 +182,7 @@ def check(config: ConfigDict) -> None:
             f"model.bn_group_size={group} leaves one example to a group, and mixup and "
             "cutmix find no partner; allowed: 2 or more, or both of them 0"
         )
+    _check_teacher_cache(flat)
     if flat["data.eval_resize"] < flat["data.image_size"]:
         raise ConfigError(
             f"data.eval_resize={flat['data.eval_resize']} is less than "
@@ -181,6 +190,36 @@ def check(config: ConfigDict) -> None:
         )
     if not flat["train.steps"] and not flat["train.epochs"]:
         raise ConfigError("train.steps and train.epochs are both 0; set one of them")
+
+
+# What makes an image the same one each time that it is trained on.
+_UNAUGMENTED: dict[str, Any] = {
+    "data.crop_area": (1.0, 1.0),
+    "data.flip": False,
+    "data.color_jitter": "none",
+    "data.pca_noise": 0,
+    "data.rand_augment_ops": 0,
+    "data.random_erasing": 0,
+    "tricks.mixup": 0,
+    "tricks.cutmix": 0,
+}
+
+
+def _check_teacher_cache(flat: dict[str, Any]) -> None:
+    if not flat["tricks.teacher_cache"]:
+        return
+    if not flat["tricks.teacher"]:
+        raise ConfigError("tricks.teacher_cache=True needs tricks.teacher")
+    one_ratio = {"data.crop_ratio": (flat["data.crop_ratio"][1],) * 2}
+    allowed = _UNAUGMENTED | one_ratio
+    for field, value in allowed.items():
+        found = flat[field]
+        found = tuple(found) if isinstance(value, tuple) else found
+        if found != value:
+            raise ConfigError(
+                f"tricks.teacher_cache=True needs images that are not augmented, and "
+                f"{field} is {found!r}; allowed: {value!r}"
+            )
 
 
 def flatten(config: ConfigDict) -> dict[str, Any]:

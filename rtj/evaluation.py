@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from rtj import preflight, sharding
@@ -22,11 +23,16 @@ def run_evaluation(
     experiment: Experiment,
     variables: dict[str, Any],
     should_stop: Callable[[], bool] = lambda: False,
+    keep_rows: Callable[[np.ndarray], None] = lambda rows: None,
 ) -> dict[str, float]:
     """top1 and top5 (fractions of 1), loss and examples over the whole held-out set.
 
     Every example counts once, for any batch size, number of devices and hosts; the
     few that cannot be decoded (`data.max_bad_images`) are left out and logged.
+
+    Args:
+        keep_rows: is given int32 arrays (n, 3) of index, label and predicted class, in
+            all n each counted example once.
 
     Raises:
         Stopped: `should_stop()` turned true between two batches.
@@ -41,6 +47,8 @@ def run_evaluation(
                 raise Stopped("stopped during evaluation")
             part = jax.device_get(experiment.eval_step(variables, batch))
             sums = {key: value + float(part[key]) for key, value in sums.items()}
+            rows = part["rows"]
+            keep_rows(rows[rows[:, 0] >= 0])
     examples, skipped = round(sums["examples"]), round(sums["skipped"])
     if examples + skipped != len(source):
         raise RuntimeError(

@@ -1,6 +1,6 @@
 """From a config to everything a run is made of: data, model, optimizer, steps."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -25,6 +25,8 @@ from rtj.parts import (
 )
 from rtj.state import TrainState, init_state, sharded_optimizer
 from rtj.steps import StepOptions, eval_step, train_step
+from rtj.teacher import Teacher, make_distillation, open_teacher
+from rtj.teacher_cache import with_cached_logits
 from rtj.tricks.low_precision import POLICIES
 
 
@@ -37,6 +39,7 @@ class Program:
         steps_per_epoch: a float; batches may straddle epochs.
         train_step, eval_step: jitted over `mesh`; the first donates its state.
         state_sharding: of the train state, one for all of it or one for each part.
+        teacher: None without distillation.
     """
 
     config: ConfigDict
@@ -49,6 +52,12 @@ class Program:
     train_step: jax.stages.Wrapped
     eval_step: jax.stages.Wrapped
     state_sharding: Any
+    teacher: Teacher | None
+
+    @property
+    def constants(self) -> tuple[Any, ...]:
+        """What `train_step` takes third: the arrays of the teacher, if there is one."""
+        return () if self.teacher is None else (self.teacher.variables,)
 
     def init_state(self) -> TrainState:
         """A fresh state from the config's seed, placed as `state_sharding` says."""
@@ -61,6 +70,7 @@ class Program:
             image_size=self.config.data.image_size,
             loss_scale=tricks.loss_scale_init if scales else None,
             sharding=self.state_sharding,
+            average=tricks.ema > 0,
         )
 
 
@@ -96,11 +106,13 @@ def build(config: ConfigDict) -> Experiment:
         config.data.name, config.data.data_dir
     )
     eval_source = _open(config, held_out)
+    num_classes = config.model.num_classes or train_source.num_classes
     program = build_program(
         config,
         mesh,
-        num_classes=config.model.num_classes or train_source.num_classes,
+        num_classes=num_classes,
         examples=len(train_source),
+        teacher=_teacher(config, num_classes, mesh, train_source, decoding),
     )
     return Experiment(
         train_source=train_source,
@@ -111,7 +123,12 @@ def build(config: ConfigDict) -> Experiment:
 
 
 def build_program(
-    config: ConfigDict, mesh: Mesh, *, num_classes: int, examples: int
+    config: ConfigDict,
+    mesh: Mesh,
+    *,
+    num_classes: int,
+    examples: int,
+    teacher: Teacher | None = None,
 ) -> Program:
     """The steps of a checked config; no data is opened and no device used.
 
@@ -119,6 +136,7 @@ def build_program(
         mesh: its devices may be those of a machine that is not there.
         num_classes: size of the classifier.
         examples: length of the training set.
+        teacher: of the config, with arrays or with their shapes.
     """
     model = make_model(config, num_classes)
     steps_per_epoch = examples / config.train.batch_size
@@ -126,7 +144,8 @@ def build_program(
     schedule = make_schedule(config, steps_per_epoch, total_steps)
     optimizer = make_optimizer(config, schedule)
     mixing = make_mixing(config, steps_per_epoch, total_steps)
-    options = make_step_options(config, num_classes, mixing)
+    distillation = None if teacher is None else make_distillation(config, teacher)
+    options = make_step_options(config, num_classes, mixing, distillation)
     state_sharding: Any = sharding.replicated(mesh)
     if config.mesh.shard_optimizer:
         size = config.data.image_size
@@ -145,6 +164,7 @@ def build_program(
         train_step=train,
         eval_step=evaluate,
         state_sharding=state_sharding,
+        teacher=teacher,
     )
 
 
@@ -176,12 +196,30 @@ def _jitted(
     return (
         jax.jit(
             train,
-            in_shardings=(state, batch),
+            in_shardings=(state, batch, whole)
+            if options.distillation
+            else (state, batch),
             out_shardings=(state, whole),
             donate_argnums=0,
         ),
         jax.jit(evaluate, in_shardings=(whole, batch), out_shardings=whole),
     )
+
+
+def _teacher(
+    config: ConfigDict,
+    num_classes: int,
+    mesh: Mesh,
+    source: Source,
+    decoding: Decoding,
+) -> Teacher | None:
+    """The config's teacher, its arrays on the devices."""
+    teacher = open_teacher(config, num_classes)
+    if teacher is None:
+        return None
+    if config.tricks.teacher_cache:
+        teacher = with_cached_logits(teacher, config, mesh, source, decoding)
+    return replace(teacher, variables=sharding.replicate(teacher.variables, mesh))
 
 
 def _open(config: ConfigDict, split: str) -> Source:

@@ -9,6 +9,7 @@ from rtj.data.images import DECODERS
 from rtj.data.resize import INTERPOLATIONS
 from rtj.errors import ConfigError, unknown
 from rtj.models import list_models
+from rtj.tricks.distillation import FORMS as FORMS_OF_DISTILLATION
 from rtj.tricks.initializers import INITIALIZERS
 from rtj.tricks.low_precision import POLICIES
 
@@ -107,6 +108,20 @@ FIELDS: dict[str, Check] = {
     "tricks.mixup_lambda": _one_of("step", "example"),
     "tricks.mixup_off_epochs": _number(0),
     "tricks.cutmix": _number(0),
+    "tricks.teacher": _TEXT,
+    "tricks.teacher_model": (
+        lambda v: v == "" or v in list_models(),
+        "empty, or " + " | ".join(list_models()),
+    ),
+    "tricks.teacher_precision": (
+        lambda v: v == "" or v in POLICIES,
+        "empty (as the student's) | " + " | ".join(POLICIES),
+    ),
+    "tricks.teacher_cache": _BOOL,
+    "tricks.distill_form": _one_of(*FORMS_OF_DISTILLATION),
+    "tricks.temperature": _number(1e-3),
+    "tricks.ema": _number(0, 1, open_high=True),
+    "tricks.ema_batch_stats": _BOOL,
     "train.epochs": _number(0),
     "train.steps": _integer(0),
     "train.batch_size": _integer(1),

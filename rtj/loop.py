@@ -9,6 +9,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from rtj import preflight, sharding
@@ -21,7 +22,13 @@ from rtj.profile import ProfileSteps, check_profile
 from rtj.reporter import Callback
 from rtj.start import Run, describe, start
 from rtj.state import TrainState
-from rtj.workdir import check_workdir, open_workdir, read_result, write_json
+from rtj.workdir import (
+    check_workdir,
+    open_workdir,
+    read_result,
+    write_json,
+    write_predictions,
+)
 
 
 def train(
@@ -73,6 +80,7 @@ def train(
         config,
         total_steps=experiment.total_steps,
         steps_per_epoch=experiment.steps_per_epoch,
+        teacher=experiment.teacher.fingerprint if experiment.teacher else None,
     )
     preflight.check_workdir_is_shared(peers, workdir)
     if peers.lead:
@@ -85,6 +93,7 @@ def train(
 
 def _train_to_end(run: Run, state: TrainState) -> TrainState:
     experiment, reporter = run.experiment, run.reporter
+    constants = experiment.constants
     step = first = int(state.step)
     if step and _evaluation_due(run, step) and not reporter.evaluated(step):
         _evaluate(run, state)
@@ -93,10 +102,12 @@ def _train_to_end(run: Run, state: TrainState) -> TrainState:
         ready = run.waits.over(batches)
         for batch in sharding.device_batches(ready, experiment.mesh):
             if step == first:
-                preflight.check_compiled(run.peers, experiment.train_step, state, batch)
+                preflight.check_compiled(
+                    run.peers, experiment.train_step, state, batch, *constants
+                )
             step += 1
             run.profile.before(step, state)
-            state, metrics = experiment.train_step(state, batch)
+            state, metrics = experiment.train_step(state, batch, *constants)
             reporter.step(step, metrics)
             if _due(experiment, step, experiment.config.train.save_every):
                 _save(run, state)
@@ -129,11 +140,16 @@ def _save(run: Run, state: TrainState) -> None:
 
 def _evaluate(run: Run, state: TrainState) -> None:
     run.reporter.flush()
+    rows: list[np.ndarray] = []
     with run.progress.pause():
         try:
-            result = run_evaluation(run.experiment, state.variables, run.stop.agreed)
+            result = run_evaluation(
+                run.experiment, state.variables, run.stop.agreed, rows.append
+            )
         except Stopped:
             _save_and_stop(run, state)
+    if int(state.step) == run.experiment.total_steps and run.peers.lead:
+        write_predictions(run.workdir, rows)
     run.reporter.add_evaluation(int(state.step), result)
 
 

@@ -10,6 +10,7 @@ from rtj.errors import ConfigError
 from rtj.models import create_model, model_options
 from rtj.steps import StepOptions
 from rtj.tricks.cosine import cosine
+from rtj.tricks.distillation import Distillation
 from rtj.tricks.linear_scaling import linear_scaling
 from rtj.tricks.low_precision import POLICIES
 from rtj.tricks.mixup import Mixing
@@ -104,7 +105,10 @@ def make_mixing(
 
 
 def make_step_options(
-    config: ConfigDict, num_classes: int, mixing: Mixing | None
+    config: ConfigDict,
+    num_classes: int,
+    mixing: Mixing | None,
+    distillation: Distillation | None,
 ) -> StepOptions:
     """Everything static that a step needs beside the model and the optimizer."""
     tricks, data = config.tricks, config.data
@@ -131,4 +135,7 @@ def make_step_options(
             "erasing_fill": data.random_erasing_fill,
         },
         mixing=mixing,
+        distillation=distillation,
+        ema=tricks.ema,
+        ema_batch_stats=tricks.ema_batch_stats,
     )

@@ -56,7 +56,7 @@ def check_launch(
 
 
 def check_data(peers: Peers, experiment: Experiment) -> None:
-    """All processes read the same examples.
+    """All processes read the same examples and learn from the same teacher.
 
     Raises:
         DataError: see above.
@@ -70,6 +70,8 @@ def check_data(peers: Peers, experiment: Experiment) -> None:
     ):
         facts[f"{split} images"] = len(source)
         facts[f"{split} fingerprint"] = data_fingerprint(source)
+    if experiment.teacher is not None:
+        facts["weights of the teacher"] = experiment.teacher.fingerprint
     _same(peers, f"data {experiment.train_source.name}", facts, DataError)
 
 

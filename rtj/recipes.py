@@ -22,6 +22,11 @@ class Recipe:
         mixup_epochs: length of a run with mixup, which needs a longer one.
         mixup_step_epochs: where step decay, if it is on, then divides the rate: at
             the same fractions of the run.
+        teacher: the network that `distill` learns from.
+        networks: by name of a network, config fields that differ with it.
+        images: how many the training split has.
+        study_images: training images of each run of a whole study (`rtj.sweep`);
+            None: all.
     """
 
     changes: dict[str, Any] = field(default_factory=dict)
@@ -31,6 +36,17 @@ class Recipe:
     bn_groups: int = 8
     mixup_epochs: float = 200.0
     mixup_step_epochs: tuple[float, ...] = (50.0, 100.0, 150.0)
+    teacher: str = "resnet152d"
+    networks: dict[str, dict[str, Any]] = field(default_factory=lambda: _NETWORKS)
+    images: int = 1_281_167
+    study_images: int | None = None
+
+
+# The paper gives Inception-V3 299 pixels but no resize before the centre crop; 342 is
+# gluon-cv's.
+_NETWORKS: dict[str, dict[str, Any]] = {
+    "inception_v3": {"data.image_size": 299, "data.eval_resize": 342}
+}
 
 
 _DIGITS = Recipe(
@@ -64,6 +80,11 @@ _DIGITS = Recipe(
     bn_groups=1,
     mixup_epochs=40.0,  # 24 times the paper's 200 / 120
     mixup_step_epochs=(20.0, 30.0, 35.0),
+    teacher="resnet26d",
+    # The smallest image of which Inception-V3 leaves its last pool something.
+    networks={"inception_v3": {"data.image_size": 75, "data.eval_resize": 86}},
+    images=4000,
+    study_images=1000,
 )
 
 _SYNTHETIC = Recipe(changes={"train.steps": 1000, "train.log_every": 20})

@@ -59,6 +59,17 @@ def split(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
+def replicate(tree: Any, mesh: Mesh) -> Any:
+    """NumPy arrays, the same in every process, whole on every device."""
+    place = replicated(mesh)
+    return jax.tree.map(
+        lambda leaf: jax.make_array_from_callback(
+            leaf.shape, place, lambda index: leaf[index]
+        ),
+        tree,
+    )
+
+
 def split_largest_axes(tree: Any, mesh: Mesh) -> Any:
     """A sharding for each leaf: its largest axis that divides by the devices is split.
 

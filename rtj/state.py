@@ -23,6 +23,7 @@ class TrainState(struct.PyTreeNode):
         params, batch_stats: the model's float32 variables.
         opt_state: the optimizer's state.
         loss_scale: fp16's dynamic scale, None in other precisions.
+        average: of `weights` over the updates (`rtj.tricks.ema`), None where it is off.
     """
 
     step: jax.Array
@@ -30,11 +31,17 @@ class TrainState(struct.PyTreeNode):
     batch_stats: Any
     opt_state: optax.OptState
     loss_scale: LossScale | None
+    average: dict[str, Any] | None = None
+
+    @property
+    def weights(self) -> dict[str, Any]:
+        """The newest, as `model.apply` takes them."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
 
     @property
     def variables(self) -> dict[str, Any]:
-        """What `model.apply` takes."""
-        return {"params": self.params, "batch_stats": self.batch_stats}
+        """What is evaluated and used: the average where there is one."""
+        return self.weights if self.average is None else self.average
 
 
 def random_stream(seed: int, name: str) -> jax.Array:
@@ -50,20 +57,25 @@ def init_state(
     image_size: int,
     loss_scale: float | None,
     sharding: Sharding,
+    average: bool = False,
 ) -> TrainState:
-    """A fresh state, made on the devices by one jitted program."""
+    """A fresh state, made on the devices by one jitted program.
+
+    With `average` it starts one, at the initial weights.
+    """
 
     def init(key: jax.Array) -> TrainState:
         images = jnp.zeros((1, image_size, image_size, 3))
         variables = model.init(key, images, train=False)
         params = variables["params"]
-        return TrainState(
+        state = TrainState(
             step=jnp.int32(0),
             params=params,
             batch_stats=variables.get("batch_stats", {}),
             opt_state=optimizer.init(params),
             loss_scale=None if loss_scale is None else initial_loss_scale(loss_scale),
         )
+        return state.replace(average=state.weights) if average else state
 
     return jax.jit(init, out_shardings=sharding)(random_stream(seed, "init"))
 
@@ -86,4 +98,5 @@ def sharded_optimizer(
         batch_stats=whole,
         opt_state=split_largest_axes(moments, mesh),
         loss_scale=whole,
+        average=whole,
     )

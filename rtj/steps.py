@@ -10,6 +10,8 @@ from flax import linen as nn
 
 from rtj.data.augment import augment, normalize
 from rtj.state import TrainState, random_stream
+from rtj.tricks.distillation import Distillation
+from rtj.tricks.ema import ema_decay, ema_update
 from rtj.tricks.label_smoothing import SmoothingForm, cross_entropy, smooth_labels
 from rtj.tricks.low_precision import Policy, matmul_precision, next_loss_scale
 from rtj.tricks.mixup import Mixing, lambda_keys, mix
@@ -32,6 +34,9 @@ class StepOptions:
         growth_steps, scale_cap: of fp16's loss scale.
         augment: keyword arguments of `rtj.data.augment.augment`.
         mixing: mixup or CutMix; None trains on the examples as they are.
+        distillation: what is learnt from a teacher; None: nothing.
+        ema, ema_batch_stats: decay of the average of the weights, and whether it
+            covers the running statistics; used where the state has an average.
     """
 
     num_classes: int
@@ -45,11 +50,15 @@ class StepOptions:
     scale_cap: float
     augment: dict[str, Any]
     mixing: Mixing | None = None
+    distillation: Distillation | None = None
+    ema: float = 0.0
+    ema_batch_stats: bool = True
 
 
 def train_step(
     state: TrainState,
     batch: Batch,
+    teacher: Any = None,
     *,
     model: nn.Module,
     optimizer: optax.GradientTransformation,
@@ -57,6 +66,8 @@ def train_step(
     options: StepOptions,
 ) -> tuple[TrainState, Metrics]:
     """One update on a batch of `image` uint8 NHWC, `label` and `index` int32.
+
+    `teacher` holds the arrays of `options.distillation`, None without one.
 
     A step whose gradients are not finite leaves params, batch_stats and
     opt_state as they were (and halves fp16's loss scale). Metrics are float32
@@ -66,7 +77,9 @@ def train_step(
     """
     scale = state.loss_scale.scale if state.loss_scale else jnp.float32(1)
     with matmul_precision(options.policy):
-        grads, batch_stats, sums = _gradients(state, batch, scale, model, options)
+        grads, batch_stats, sums = _gradients(
+            state, batch, teacher, scale, model, options
+        )
     grad_norm = optax.tree.norm(grads)
     finite = jnp.isfinite(grad_norm)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
@@ -75,6 +88,7 @@ def train_step(
         batch_stats=batch_stats,
         opt_state=opt_state,
     )
+    new = _with_average(new, options)
     new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state)
     metrics = {
         "loss": sums["loss"] / batch["label"].shape[0],
@@ -95,9 +109,21 @@ def train_step(
     return new.replace(step=state.step + 1, loss_scale=loss_scale), metrics
 
 
+def _with_average(new: TrainState, options: StepOptions) -> TrainState:
+    """Moves the average of the weights, if there is one, towards `new`."""
+    if new.average is None:
+        return new
+    decay = ema_decay(options.ema, optax.tree.get(new.opt_state, "count") - 1)
+    average = ema_update(new.average, new.weights, decay)
+    if not options.ema_batch_stats:
+        average["batch_stats"] = new.batch_stats
+    return new.replace(average=average)
+
+
 def _gradients(
     state: TrainState,
     batch: Batch,
+    teacher: Any,
     scale: jax.Array,
     model: nn.Module,
     options: StepOptions,
@@ -115,6 +141,7 @@ def _gradients(
             state.params,
             state,
             micro,
+            teacher,
             jax.random.fold_in(key, number),
             scale,
             model,
@@ -187,6 +214,7 @@ def _loss(
     params: Any,
     state: TrainState,
     batch: Batch,
+    teacher: Any,
     dropout_key: jax.Array,
     scale: jax.Array,
     model: nn.Module,
@@ -200,7 +228,12 @@ def _loss(
         mutable=["batch_stats"],
         rngs={"dropout": dropout_key},
     )
-    losses = cross_entropy(logits, targets)
+    if options.distillation is None:
+        losses = cross_entropy(logits, targets)
+    else:
+        losses = options.distillation.losses(
+            logits, targets, images, batch["index"], teacher
+        )
     sums = {
         "loss": losses.sum(),
         "top1": (rank_of_label(logits, labels) < 1).sum(dtype=jnp.float32),
@@ -217,7 +250,11 @@ def eval_step(
     std: tuple[float, ...],
     policy: Policy,
 ) -> Metrics:
-    """Sums of loss, top1, top5 and count over the rows whose `mask` is True."""
+    """Sums of loss, top1, top5 and count over the rows whose `mask` is True.
+
+    `rows`, int32 (B, 3), holds of each row the example's index, its label and the
+    predicted class, or -1 in all three where the mask is False.
+    """
     images = normalize(batch["image"], mean=mean, std=std)
     with matmul_precision(policy):
         logits: Any = model.apply(variables, images, train=False)
@@ -229,7 +266,9 @@ def eval_step(
     def total(values: jax.Array) -> jax.Array:
         return jnp.where(mask, values, 0).sum(dtype=jnp.float32)
 
+    rows = jnp.stack([batch["index"], labels, logits.argmax(-1)], -1).astype(jnp.int32)
     return {
+        "rows": jnp.where(mask[:, None], rows, -1),
         "loss": total(losses),
         "top1": total(rank < 1),
         "top5": total(rank < 5),

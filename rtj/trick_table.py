@@ -13,7 +13,8 @@ Row = tuple[str, bool, str]
 def trick_rows(config: ConfigDict) -> list[Row]:
     """(trick, on, value) for every trick of the paper, in the paper's order.
 
-    CutMix, which is not the paper's, has a row where it is on.
+    CutMix and the average of the weights, which are not the paper's, have a row where
+    they are on.
     """
     tricks, model, train = config.tricks, config.model, config.train
     low = tricks.precision != "fp32"
@@ -52,11 +53,21 @@ def trick_rows(config: ConfigDict) -> list[Row]:
             tricks.label_smoothing > 0,
             f"eps {tricks.label_smoothing:g}, {tricks.label_smoothing_form} form",
         ),
+        ("distillation", tricks.teacher != "", _distillation(config)),
         ("mixup", tricks.mixup > 0, _mixing(config, tricks.mixup)),
     ]
     if tricks.cutmix > 0:
         rows.append(("cutmix", True, _mixing(config, tricks.cutmix)))
+    if tricks.ema > 0:
+        covers = "" if tricks.ema_batch_stats else ", not of running statistics"
+        rows.append(("average of weights", True, f"decay {tricks.ema:g}{covers}"))
     return rows
+
+
+def _distillation(config: ConfigDict) -> str:
+    tricks = config.tricks
+    source = f"from {tricks.teacher}, " if tricks.teacher else ""
+    return f"{source}T {tricks.temperature:g}, {tricks.distill_form} form"
 
 
 def _mixing(config: ConfigDict, alpha: float) -> str:

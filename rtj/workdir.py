@@ -6,22 +6,26 @@
 | `starts.jsonl` | one line a start: time, versions, git commit, hardware, processes |
 | `metrics.jsonl`, `tensorboard/` | see `rtj.metrics` |
 | `checkpoints/` | see `rtj.checkpoint` |
+| `predictions.npz` | of the last evaluation: int32 `index`, `label`, `prediction` |
 | `result.json` | the last line of a finished run |
 """
 
+import contextlib
 import datetime
 import importlib.metadata
 import json
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
-from rtj.config import config_hash, difference, flatten
+from rtj.config import config_hash, default_config, difference, flatten
 from rtj.errors import ConfigError
 
 _PACKAGES = ("rtj", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain")
@@ -35,7 +39,7 @@ def check_workdir(workdir: Path, config: ConfigDict) -> None:
     stored = workdir / "config.json"
     try:
         if stored.is_file():
-            old = json.loads(stored.read_text())
+            old = _read_config(stored)
         elif workdir.exists() and any(workdir.iterdir()):
             raise ConfigError(
                 f"workdir={str(workdir)!r} holds files but no config.json of rtj; "
@@ -43,7 +47,7 @@ def check_workdir(workdir: Path, config: ConfigDict) -> None:
             )
         else:
             return
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise ConfigError(
             f"workdir={str(workdir)!r} cannot be read: {error}"
         ) from error
@@ -55,23 +59,52 @@ def check_workdir(workdir: Path, config: ConfigDict) -> None:
         )
 
 
+def _read_config(path: Path) -> dict[str, Any]:
+    """A stored flat config; fields that it is too old to have, as they are when off."""
+    old = json.loads(path.read_text())
+    return flatten(default_config(old["data.name"])) | old
+
+
 def open_workdir(workdir: Path, config: ConfigDict, **facts: Any) -> None:
     """Process 0 makes the folder, `config.json` and a line of `starts.jsonl`.
 
-    `facts` go into that line beside what `describe_start` finds out.
+    `facts` go into that line beside what `describe_start` finds out; `teacher`, the
+    fingerprint of one, must be that of the earlier lines.
     """
     if jax.process_index() != 0:
         return  # nor look, while process 0 is at it
     check_workdir(workdir, config)
+    _check_teacher(workdir, config, facts.get("teacher"))
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         write_json(workdir / "config.json", flatten(config))
-        with (workdir / "starts.jsonl").open("a") as file:
-            file.write(json.dumps(describe_start(config) | facts) + "\n")
+        append_line(workdir / "starts.jsonl", describe_start(config) | facts)
     except OSError as error:
         raise ConfigError(
             f"workdir={str(workdir)!r} cannot be written: {error}"
         ) from error
+
+
+def _check_teacher(workdir: Path, config: ConfigDict, fingerprint: str | None) -> None:
+    """Raise ConfigError if the run began with other weights under the same path."""
+    for start in read_starts(workdir):
+        known = start.get("teacher")
+        if known != fingerprint:
+            raise ConfigError(
+                f"tricks.teacher={config.tricks.teacher!r} holds other weights "
+                f"({fingerprint}) than when workdir={str(workdir)!r} was begun "
+                f"({known}); allowed: those, or another workdir"
+            )
+
+
+def read_starts(workdir: Path) -> list[dict[str, Any]]:
+    """The lines of `starts.jsonl` but those that a kill cut; [] without the file."""
+    path = workdir / "starts.jsonl"
+    starts = []
+    for line in path.read_text().splitlines() if path.is_file() else []:
+        with contextlib.suppress(ValueError):
+            starts.append(json.loads(line))
+    return starts
 
 
 def read_result(workdir: Path) -> dict[str, Any] | None:
@@ -80,10 +113,31 @@ def read_result(workdir: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text()) if path.is_file() else None
 
 
+def append_line(path: Path, value: Any) -> None:
+    """Appends a JSON line; one that a kill left without its end stays by itself."""
+    with path.open("a+b") as file:
+        if file.tell() > 0:
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
+        file.write(json.dumps(value).encode() + b"\n")
+
+
 def write_json(path: Path, value: Any) -> None:
     """Replace `path` in one step, so that a reader never sees half of it."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     partial.write_text(json.dumps(value, indent=1) + "\n")
+    os.replace(partial, path)
+
+
+def write_predictions(workdir: Path, rows: Sequence[np.ndarray]) -> None:
+    """`rows`, each (n, 3) of index, label, prediction, as `predictions.npz`, sorted."""
+    table = np.concatenate(rows).astype(np.int32)
+    index, label, prediction = table[np.argsort(table[:, 0])].T
+    path = workdir / "predictions.npz"
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    with partial.open("wb") as file:
+        np.savez_compressed(file, index=index, label=label, prediction=prediction)
     os.replace(partial, path)
 
 

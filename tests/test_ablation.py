@@ -5,6 +5,8 @@ import pytest
 import rtj
 from rtj.config import flatten
 from rtj.errors import ConfigError
+from rtj.models import model_options
+from rtj.parts import make_model
 from rtj.trick_table import format_trick_table, trick_rows
 
 TABLE4 = ["linear_scaling", "warmup", "zero_gamma", "no_bias_decay", "low_precision"]
@@ -16,13 +18,20 @@ FIELDS = {
     "low_precision": {"tricks.precision"},
     "cosine": {"tricks.schedule"},
     "label_smoothing": {"tricks.label_smoothing"},
+    "distill": {"tricks.teacher"},
     "mixup": {"tricks.mixup", "train.epochs", "tricks.step_epochs"},
 }
 NETWORK = {"model.name"}
+NETWORKS = ("resnet50", "resnet50b", "resnet50c", "resnet50d")
 
 
 def config(argument, data="imagenet"):
-    return flatten(rtj.get_config(f"ablation:{argument},data={data}"))
+    row, _, keys = argument.partition(",")
+    whole_table_6 = "mode=without" in keys and row not in (*TABLE4, *NETWORKS)
+    taught = row.startswith("distill") or (whole_table_6 and row != "distill")
+    taught = taught and argument != "distill,mode=without"
+    teacher = ",teacher=t" if taught else ""
+    return flatten(rtj.get_config(f"ablation:{argument},data={data}{teacher}"))
 
 
 def changed(a, b):
@@ -78,7 +87,50 @@ def test_table_6_stacks_on_resnet_50_d():
         changed(config("cosine"), config("label_smoothing"))
         == (FIELDS["label_smoothing"])
     )
-    assert changed(config("label_smoothing"), config("mixup")) == FIELDS["mixup"]
+    smoothed, mixed = config("label_smoothing"), config("mixup")
+    assert changed(smoothed, mixed) == FIELDS["mixup"]
+    assert changed(smoothed, config("distill")) == FIELDS["distill"]
+    assert changed(mixed, config("distill_mixup")) == FIELDS["distill"]
+
+
+@pytest.mark.parametrize(
+    ("teacher", "row"), [("teacher", "label_smoothing"), ("teacher_mixup", "mixup")]
+)
+def test_a_teacher_is_a_deeper_network_trained_as_the_row_below(teacher, row):
+    assert changed(config(teacher), config(row)) == NETWORK
+    assert config(teacher)["model.name"] == "resnet152d"
+    assert changed(config(teacher, "digits"), config(row, "digits")) == NETWORK
+
+
+@pytest.mark.parametrize("row", ["baseline", "efficient", "mixup"])
+def test_inception_has_299_pixels_and_other_networks_the_rows(row):
+    inception = config(f"{row},model=inception_v3")
+    size = {"data.image_size", "data.eval_resize"}
+    assert changed(config(row), inception) == NETWORK | size
+    assert (inception["data.image_size"], inception["data.eval_resize"]) == (299, 342)
+    assert changed(config(row), config(f"{row},model=mobilenet")) == NETWORK
+
+
+@pytest.mark.parametrize("network", ["mobilenet", "inception_v3", "densenet201"])
+def test_other_networks_build_on_the_digits_too(network):
+    got = rtj.get_config(f"ablation:efficient,data=digits,model={network}")
+    make_model(got, 10)
+    assert got.model.width is None or "width" in model_options(network)
+
+
+def test_small_and_large_are_the_papers_two_batches():
+    for words, batches in (("imagenet", (256, 1024)), ("digits", (32, 128))):
+        for word, batch in zip(("small", "large"), batches, strict=True):
+            got = config(f"warmup,batch={word}", words)
+            assert changed(got, config(f"warmup,batch={batch}", words)) == set()
+            assert got["train.batch_size"] == batch
+
+
+def test_images_takes_the_first_of_the_training_split():
+    got = config("cosine,images=500", "digits")
+    assert got["data.train_split"] == "train[:500]"
+    assert got["train.eval_every"] == got["train.save_every"] == 8.0
+    assert config("cosine", "digits")["data.train_split"] == "train"
 
 
 def test_mixup_is_the_papers_and_trains_for_200_epochs_instead_of_120():
@@ -105,7 +157,7 @@ def test_only_is_the_baseline_and_this_trick(row):
 
 @pytest.mark.parametrize("row", sorted(FIELDS))
 def test_without_is_the_whole_table_less_this_trick(row):
-    whole = config("low_precision" if row in TABLE4 else "mixup")
+    whole = config("low_precision" if row in TABLE4 else "distill_mixup")
     assert changed(whole, config(f"{row},mode=without")) == FIELDS[row]
 
 
@@ -138,7 +190,10 @@ def test_keys_set_their_fields():
         ("ablation", "a row is missing"),
         ("ablation:zero_gama", "'zero_gama' is unknown; .*first: zero_gamma, "),
         ("ablation:zero_gamma,batc=3", "'batc' is unknown; .*first: batch, "),
-        ("ablation:zero_gamma,batch=abc", "batch='abc' .*an integer of at least 1"),
+        (
+            "ablation:zero_gamma,batch=abc",
+            "batch='abc' .*small | large | an integer of at least 1",
+        ),
         ("ablation:zero_gamma,batch=-1", "batch='-1' .*an integer of at least 1"),
         ("ablation:zero_gamma,batch", "each key is given once, as batch=VALUE"),
         ("ablation:cosine,seed=1,seed=2", "each key is given once"),

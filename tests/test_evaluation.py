@@ -20,7 +20,11 @@ def thirty_seven():
 
 def evaluate_on(config):
     experiment = dataclasses.replace(build(config), eval_source=thirty_seven())
-    return experiment, run_evaluation(experiment, experiment.init_state().variables)
+    rows: list[np.ndarray] = []
+    result = run_evaluation(
+        experiment, experiment.init_state().variables, keep_rows=rows.append
+    )
+    return experiment, result, np.concatenate(rows)
 
 
 @pytest.mark.slow
@@ -28,8 +32,9 @@ def test_37_examples_in_batches_of_8_count_37_on_1_2_and_4_devices(tiny_config):
     results = []
     for devices in (1, 2, 4):
         config = tiny_config(**{"mesh.devices": devices, "train.batch_size": 8})
-        experiment, result = evaluate_on(config)
+        experiment, result, rows = evaluate_on(config)
         assert result["examples"] == 37
+        assert rows[:, 0].tolist() == list(range(37))
         results.append(result)
     one = results[0]
     state = experiment.init_state()
@@ -42,6 +47,8 @@ def test_37_examples_in_batches_of_8_count_37_on_1_2_and_4_devices(tiny_config):
     labels = np.arange(37) % 10
     log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     best = np.argsort(-logits, axis=-1, kind="stable")
+    np.testing.assert_array_equal(rows[:, 1], labels)
+    np.testing.assert_array_equal(rows[:, 2], best[:, 0])
     assert one["top1"] == (best[:, 0] == labels).mean()
     assert one["top5"] == (best[:, :5] == labels[:, None]).any(-1).mean()
     assert one["loss"] == pytest.approx(-log_p[np.arange(37), labels].mean(), rel=1e-5)
@@ -74,6 +81,9 @@ def test_evaluating_a_workdir_gives_what_training_reported(tiny_config, tmp_path
     trained = rtj.train(config, tmp_path)
     result = rtj.evaluate(config, tmp_path)
     assert result == {k: v for k, v in trained.items() if k != "images_per_s"}
+    with np.load(tmp_path / "predictions.npz") as rows:
+        assert rows["index"].tolist() == list(range(100))
+        assert (rows["label"] == rows["prediction"]).mean() == trained["top1"]
     folder = tmp_path / "checkpoints"
     assert rtj.evaluate(config, "", folder)["top1"] == trained["top1"]
 

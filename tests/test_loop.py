@@ -39,6 +39,11 @@ def assert_same_state(a, b):
         np.testing.assert_array_equal(x, y, err_msg=jax.tree_util.keystr(path))
 
 
+def evaluate_nothing(experiment, variables, should_stop, keep_rows):
+    keep_rows(np.zeros((1, 3), np.int32))
+    return {"top1": 0.5}
+
+
 @pytest.fixture
 def seen_ids(monkeypatch):
     """Every index that the loop's batches held, in order."""
@@ -53,7 +58,7 @@ def seen_ids(monkeypatch):
             yield batch
 
     monkeypatch.setattr(rtj.loop.sharding, "device_batches", spy)
-    monkeypatch.setattr("rtj.loop.run_evaluation", lambda *_: {"top1": 0.5})
+    monkeypatch.setattr("rtj.loop.run_evaluation", evaluate_nothing)
     return seen
 
 
@@ -122,7 +127,7 @@ def test_a_stop_during_evaluation_saves_and_the_rerun_evaluates(
 ):
     config = tiny_config(**{"train.steps": 4, "train.eval_every": 0.016})
 
-    def stop_first(experiment, variables, should_stop):
+    def stop_first(experiment, variables, should_stop, keep_rows):
         os.kill(os.getpid(), signal.SIGINT)
         assert should_stop()
         raise Stopped("stopped during evaluation")

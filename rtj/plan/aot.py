@@ -22,6 +22,7 @@ from rtj.data.sources import open_source
 from rtj.errors import ConfigError
 from rtj.experiment import Program, build_program
 from rtj.plan.chips import Topology
+from rtj.teacher import planned_teacher
 
 # (classes, training examples), so that neither set need be prepared.
 _SIZES = {"imagenet": (1000, 1_281_167), "digits": (10, 4000)}
@@ -107,7 +108,13 @@ def compile_step(config: ConfigDict, topology: Topology) -> Compiled | TooLarge:
         )
     sharding.check_batch(config.train.batch_size // config.train.accumulate, mesh)
     classes, examples = data_size(config)
-    program = build_program(config, mesh, num_classes=classes, examples=examples)
+    program = build_program(
+        config,
+        mesh,
+        num_classes=classes,
+        examples=examples,
+        teacher=planned_teacher(config, classes),
+    )
     lowered = program.train_step.lower(*abstract_inputs(program))
     begin = time.perf_counter()
     try:
@@ -149,8 +156,8 @@ def data_size(config: ConfigDict) -> tuple[int, int]:
     return classes or source.num_classes, len(source)
 
 
-def abstract_inputs(program: Program) -> tuple[Any, dict[str, jax.ShapeDtypeStruct]]:
-    """Shapes and dtypes of a program's train state and batch."""
+def abstract_inputs(program: Program) -> tuple[Any, ...]:
+    """Shapes and dtypes of all that a program's train step takes."""
     config = program.config
     rows, size = config.train.batch_size, config.data.image_size
     numbers = jax.ShapeDtypeStruct((rows,), np.int32)
@@ -161,7 +168,7 @@ def abstract_inputs(program: Program) -> tuple[Any, dict[str, jax.ShapeDtypeStru
     }
     if config.data.repeats > 1:
         batch["copy"] = numbers
-    return jax.eval_shape(program.init_state), batch
+    return jax.eval_shape(program.init_state), batch, *program.constants
 
 
 def memory_bytes(stats: Any) -> int:

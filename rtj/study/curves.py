@@ -3,21 +3,18 @@
     python -m rtj.study.curves WORKDIR... --out=FIGURE.png
 
 Left the training loss at the log steps, right the error (1 - top-1) on the held-out
-images, both against epochs. Needs the extra `plot`.
+images, both against epochs. Needs the extra `plot`. `python -m rtj.report` shows more.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from rtj.errors import ConfigError, DataError
-from rtj.metrics import read_metrics
+from rtj.errors import DataError
+from rtj.study.figures import figure_type
+from rtj.study.load import Row, load_run
 from rtj.tool import Parser, run_tool
-
-Row = dict[str, Any]
 
 
 def load_curve(workdir: Path) -> tuple[str, list[Row], list[Row]]:
@@ -26,31 +23,23 @@ def load_curve(workdir: Path) -> tuple[str, list[Row], list[Row]]:
     Raises:
         DataError: the folder is no run, or has no evaluation yet.
     """
-    stored = workdir / "config.json"
-    if not stored.is_file():
-        raise DataError(f"{workdir} is not a run: it has no config.json")
-    config = json.loads(stored.read_text())
-    rows = read_metrics(workdir)
-    evaluations = [row for row in rows if row["kind"] == "eval"]
+    run = load_run(workdir)
+    evaluations = run.rows("eval")
     if not evaluations:
         raise DataError(f"{workdir} has no evaluation yet")
-    per_epoch = json.loads((workdir / "starts.jsonl").read_text().splitlines()[0])
-    for row in rows:
-        row["epoch"] = row["step"] / per_epoch["steps_per_epoch"]
-    train = [row for row in rows if row["kind"] == "train"]
-    return f"{config['name']} ({config['data.name']})", train, evaluations
+    name = f"{run.config.name} ({run.config.data.name})"
+    return name, run.rows("train"), evaluations
 
 
 def plot_curves(workdirs: Sequence[Path], out: Path) -> None:
-    """Write the figure of these runs to `out` (its suffix chooses the format)."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ConfigError(
-            "matplotlib is missing; install it with pip install 'rtj[plot]'"
-        ) from error
+    """Write the figure of these runs to `out` (its suffix chooses the format).
+
+    Raises:
+        ConfigError: matplotlib is not installed.
+        DataError: see `load_curve`.
+    """
+    figure = figure_type()(figsize=(9, 3.4), layout="constrained")
     curves = [load_curve(workdir) for workdir in workdirs]
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     for name, train, evaluations in curves:
         left.plot(

@@ -1,0 +1,182 @@
+"""Runs to the cells of the paper's tables.
+
+Runs whose configs differ in nothing but the seed, the teacher (which has seeds of its
+own) and how often they are evaluated and saved are one `Setting`. A setting stands in a
+cell if it has the name, the network and the batch of the cell's config on the same
+data; what else differs is listed.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from rtj.config import deciding_fields
+from rtj.config_args import get_config
+from rtj.study.load import LoadedRun
+from rtj.study.paper import TABLES, Cell, Table
+
+# Of these, runs of one setting may differ: none changes what is compared.
+_OF_A_RUN = ("seed", "tricks.teacher", "train.eval_every", "train.save_every")
+_OF_THE_DATA = (
+    "data.name",
+    "data.train_split",
+    "data.eval_split",
+    "data.image_size",
+)
+
+Changes = dict[str, tuple[Any, Any]]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The seeds of one config.
+
+    Attributes:
+        runs: one a seed; where a seed was run twice, a finished run first.
+        repeats: further runs of these seeds, not counted.
+    """
+
+    runs: tuple[LoadedRun, ...]
+    repeats: tuple[LoadedRun, ...]
+
+    @property
+    def config(self) -> ConfigDict:
+        """Of its first run."""
+        return self.runs[0].config
+
+    @property
+    def finished(self) -> tuple[LoadedRun, ...]:
+        """The runs with a result."""
+        return tuple(run for run in self.runs if run.finished)
+
+
+@dataclass(frozen=True)
+class DataGroup:
+    """The runs of one data set, which alone may share a table.
+
+    Attributes:
+        name: of the data set.
+        image_size: in pixels, where it is not what the recipe gives the network.
+    """
+
+    name: str
+    train_split: str
+    eval_split: str
+    image_size: int | None
+    settings: tuple[Setting, ...]
+
+    @property
+    def runs(self) -> list[LoadedRun]:
+        """All of its runs, those not counted left out."""
+        return [run for setting in self.settings for run in setting.runs]
+
+
+def group_runs(runs: Iterable[LoadedRun]) -> list[DataGroup]:
+    """Runs by data, and by setting within; in the order of their first runs."""
+    by_data: dict[tuple[str, str, str, int | None], list[LoadedRun]] = {}
+    for run in runs:
+        by_data.setdefault(_data_key(run.config), []).append(run)
+    return [
+        DataGroup(name, train, held_out, size, _settings(found))
+        for (name, train, held_out, size), found in by_data.items()
+    ]
+
+
+def _data_key(config: ConfigDict) -> tuple[str, str, str, int | None]:
+    data = config.data
+    usual = cell_config(f"baseline,model={config.model.name}", data.name)
+    size = None if data.image_size == usual.data.image_size else data.image_size
+    return data.name, data.train_split, data.eval_split, size
+
+
+def _settings(runs: Sequence[LoadedRun]) -> tuple[Setting, ...]:
+    by_config: dict[str, list[LoadedRun]] = {}
+    for run in runs:
+        fields = deciding_fields(run.config)
+        key = json.dumps(fields | dict.fromkeys(_OF_A_RUN), sort_keys=True)
+        by_config.setdefault(key, []).append(run)
+    return tuple(map(_setting, by_config.values()))
+
+
+def _setting(runs: Sequence[LoadedRun]) -> Setting:
+    ordered = sorted(runs, key=lambda run: (run.config.seed, not run.finished))
+    first: dict[int, LoadedRun] = {}
+    for run in ordered:
+        first.setdefault(run.config.seed, run)
+    kept = tuple(first.values())
+    return Setting(kept, tuple(run for run in ordered if run not in kept))
+
+
+def cell_config(argument: str, data: str) -> ConfigDict:
+    """What `configs/ablation.py:ARGUMENT,data=DATA` gives; no data set is opened.
+
+    A PATH of data is left out, as recipes do not depend on it, and a teacher is named
+    for rows that need one.
+    """
+    kind, _, path = data.partition(":")
+    if (kind in ("folder", "tar") and path) or "," in path:
+        data = f"{kind}:PATH"
+    return _cell_config(argument, data)
+
+
+@cache
+def _cell_config(argument: str, data: str) -> ConfigDict:
+    teacher = ",teacher=TEACHER" if argument.startswith("distill") else ""
+    return get_config(f"ablation:{argument}{teacher},data={data}").lock()
+
+
+def stands_in(setting: Setting, cell: Cell) -> bool:
+    """Whether a setting is a run of this cell, perhaps with other fields changed."""
+    if cell.argument is None:
+        return False
+    ours, paper = setting.config, cell_config(cell.argument, setting.config.data.name)
+    return _identity(ours) == _identity(paper)
+
+
+def _identity(config: ConfigDict) -> tuple[str, str, int]:
+    return config.name, config.model.name, config.train.batch_size
+
+
+def changes(setting: Setting, cell: Cell) -> Changes:
+    """The deciding fields that differ: field to (the cell's, the setting's).
+
+    What runs of one setting may differ in and what the data group says is left out.
+    """
+    assert cell.argument is not None
+    paper = deciding_fields(cell_config(cell.argument, setting.config.data.name))
+    ours = deciding_fields(setting.config)
+    return {
+        field: (paper.get(field), ours.get(field))
+        for field in sorted(paper.keys() | ours.keys())
+        if field not in (*_OF_A_RUN, *_OF_THE_DATA)
+        and paper.get(field) != ours.get(field)
+    }
+
+
+def of_cell(group: DataGroup, cell: Cell) -> list[Setting]:
+    """The settings in a cell, the one with the fewest changes first."""
+    found = [setting for setting in group.settings if stands_in(setting, cell)]
+    return sorted(found, key=lambda setting: len(changes(setting, cell)))
+
+
+def columns_run(group: DataGroup, table: Table) -> list[str]:
+    """The columns of a table that have a run."""
+    return [
+        column
+        for index, column in enumerate(table.columns)
+        if any(of_cell(group, row.cells[index]) for row in table.rows)
+    ]
+
+
+def in_no_table(group: DataGroup) -> list[Setting]:
+    """The settings that are in no cell of any table."""
+    cells = [cell for table in TABLES for row in table.rows for cell in row.cells]
+    return [
+        setting
+        for setting in group.settings
+        if not any(stands_in(setting, cell) for cell in cells)
+    ]
