@@ -130,11 +130,17 @@ def _cell_config(argument: str, data: str) -> ConfigDict:
 
 
 def stands_in(setting: Setting, cell: Cell) -> bool:
-    """Whether a setting is a run of this cell, perhaps with other fields changed."""
+    """Whether a setting is a run of this cell, perhaps with other fields changed.
+
+    Or of one that computes the same under another name: table 4 ends with the run
+    that table 5 starts with.
+    """
     if cell.argument is None:
         return False
     ours, paper = setting.config, cell_config(cell.argument, setting.config.data.name)
-    return _identity(ours) == _identity(paper)
+    taught = bool(ours.tricks.teacher) == bool(paper.tricks.teacher)
+    same = taught and not changes(setting, cell)
+    return same or _identity(ours) == _identity(paper)
 
 
 def _identity(config: ConfigDict) -> tuple[str, str, int]:
@@ -152,7 +158,7 @@ def changes(setting: Setting, cell: Cell) -> Changes:
     return {
         field: (paper.get(field), ours.get(field))
         for field in sorted(paper.keys() | ours.keys())
-        if field not in (*_OF_A_RUN, *_OF_THE_DATA)
+        if field not in ("name", *_OF_A_RUN, *_OF_THE_DATA)
         and paper.get(field) != ours.get(field)
     }
 

@@ -1,5 +1,6 @@
 """Which runs a sweep is made of: cells of the paper's tables times seeds."""
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from rtj.config import deciding_fields
 from rtj.data.sources import resolve_auto
 from rtj.errors import ConfigError, unknown
 from rtj.main import parse
@@ -110,9 +112,16 @@ def plan(found: Sequence[str], seeds: int, common: Common) -> list[Planned]:
         rows = [argument.partition(",")[0] for argument in found]
         teachers += [TEACHERS[row] for row in rows if row in TEACHERS]
     students = [name for name in found if name not in teachers]
-    return [_planned(name, None, common) for name in dict.fromkeys(teachers)] + [
+    runs = [_planned(name, None, common) for name in dict.fromkeys(teachers)] + [
         _planned(name, seed, common) for seed in range(seeds) for name in students
     ]
+    # Two names for one run, such as the end of table 4 and the beginning of table 5.
+    unlike = {_computes(run.config): run for run in reversed(runs)}
+    return [run for run in runs if unlike[_computes(run.config)] is run]
+
+
+def _computes(config: ConfigDict) -> str:
+    return json.dumps(deciding_fields(config) | {"name": ""}, sort_keys=True)
 
 
 def _planned(argument: str, seed: int | None, common: Common) -> Planned:

@@ -61,11 +61,11 @@ def test_the_tool_writes_a_page_a_text_and_pictures(study, tmp_path, capsys):
     out = tmp_path / "new" / "report"
     assert run([str(study), f"--out={out}", "--json"]) == 0
     last = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert last == {"out": str(out), "runs": 6, "unreadable": 0, "tables": [6]}
+    assert last == {"out": str(out), "runs": 6, "unreadable": 0, "tables": [5, 6]}
     text = (out / "report.md").read_text()
     assert "| Efficient | 77.16 / 93.52 | 81.00 ± 1.00 |" in text
     pictures = re.findall(r"!\[.*\]\((.*)\)", text)
-    assert len(pictures) == 1
+    assert len(pictures) == 2
     for picture in pictures:
         assert (out / picture).read_bytes().startswith(b"\x89PNG")
     left = {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()}
@@ -133,13 +133,13 @@ def test_every_table_is_captioned_and_scrolls_by_itself(study):
     text = to_html(make_report([study]).document)
     page = Page(text)
     tables = len(page.all("table"))
-    assert tables == 3
+    assert tables == 4
     assert len(page.all("caption")) == tables
     scrolls = [a for a in page.all("div") if a.get("class") == "scroll"]
     assert [a["tabindex"] for a in scrolls] == ["0"] * tables
     assert {a.get("scope") for a in page.all("th")} == {"row", "col"}
     assert len(page.all("h1")) == 1
-    assert len(page.all("svg")) == 3
+    assert len(page.all("svg")) == 6  # three panels a table
     assert page.all("html")[0]["lang"] == "en"
 
 

@@ -83,6 +83,13 @@ def test_a_cell_of_two_tables_runs_once(tmp_path):
     ]
 
 
+def test_the_run_that_ends_table_4_begins_table_5_and_is_not_run_again(tmp_path):
+    names = [run.name for run in planned(tmp_path, tables=(4, 5, 6), rows=())]
+    assert names.count("low_precision-seed0") == 1
+    assert "resnet50-seed0" not in names
+    assert "efficient-seed0" not in names  # it is resnet50d
+
+
 def test_teachers_come_first_once_and_their_students_name_them(tmp_path):
     runs = planned(tmp_path, seeds=2, rows=("distill", "distill_mixup"))
     assert [run.name for run in runs][:2] == ["teacher", "teacher_mixup"]

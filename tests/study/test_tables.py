@@ -54,11 +54,25 @@ def test_one_run_serves_every_cell_that_it_is_a_run_of(add_run, view):
     add_run("baseline", top1=0.5)
     add_run("low_precision", top1=0.6)
     shown = view()
-    assert shown.report.tables == (1, 2, 3, 4)
+    assert shown.report.tables == (1, 2, 3, 4, 5)
     for caption in ("Table 1", "Table 2"):
         assert shown.row(caption, "ResNet-50")["Ours, top-1"] == "50.00"
     assert shown.row("Table 3", "ResNet-50, efficient")["Our gain"] == "+10.00"
     assert shown.row(T4, "+ FP16")["Ours, top-1"] == "60.00"
+
+
+def test_the_run_that_ends_table_4_stands_in_table_5_too(add_run, view):
+    add_run("low_precision", top1=0.75)
+    for caption, label in (("Table 4, BS=1024", "+ FP16"), ("Table 5", "ResNet-50")):
+        assert view().row(caption, label)["Runs"] == "1"
+
+
+def test_a_run_without_a_teacher_does_not_stand_for_one_with_it(add_run, view):
+    add_run("label_smoothing", top1=0.75)
+    rows = {row["Row"]: row["Runs"] for row in view().rows("Table 6, ResNet-50-D")}
+    assert [label for label, runs in rows.items() if runs == "1"] == [
+        "+ label smoothing"
+    ]
 
 
 def test_columns_are_told_apart_by_batch_and_network(add_run, view):
