@@ -105,10 +105,14 @@ def test_wheel_holds_the_whole_package_the_configs_and_the_license(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     assert wheel.name == "rtj-0.1.0-py3-none-any.whl"
-    sources = {str(path.relative_to(ROOT)) for path in (ROOT / "rtj").rglob("*.py")}
+    sources, styles = (
+        {str(path.relative_to(ROOT)) for path in (ROOT / "rtj").rglob(f"*.{suffix}")}
+        for suffix in ("py", "css")
+    )
     configs = {f"rtj/configs/{path.name}" for path in (ROOT / "configs").glob("*.py")}
     assert "rtj/configs/ablation.py" in configs
     assert {name for name in names if name.endswith(".py")} == sources | configs
+    assert styles == {"rtj/study/report.css"} == styles & names
     assert "rtj-0.1.0.dist-info/licenses/LICENSE" in names
 
 

@@ -42,11 +42,13 @@ def shortened(command: str) -> list[str]:
     """The command's words, `python` being this one, its training short."""
     words = shlex.split(command)
     assert words[:2] == ["python", "-m"], command
-    if words[2] != "rtj.main":
+    if words[2] not in ("rtj.main", "rtj.sweep"):
         return [sys.executable, *words[1:]]
     other = "synthetic" in command or "tfds:" in command
     fields = SHORT | (SHORT_OTHER if other else SHORT_DIGITS)
     overrides = [f"--config.{field}={value}" for field, value in fields.items()]
+    if words[2] == "rtj.sweep":
+        overrides += ["--rows=cosine", "--seeds=1"]
     return [sys.executable, *words[1:], *overrides]
 
 
@@ -102,7 +104,7 @@ def test_every_row_of_the_results_table_is_a_config():
     import rtj
 
     named = re.findall(r"`--config=configs/(\w+)\.py:([^`]*)`", README)
-    assert len(named) == 14
+    assert len(named) == 18
     for file, argument in named:
         data = rtj.get_config(f"{file}:{argument}").data.name
         assert f"data={data}" in argument
@@ -119,7 +121,8 @@ def test_every_field_and_row_of_the_trick_table_exists():
     assert len(fields) > 10
     assert set(fields) <= set(FIELDS)
     for row in rows:
-        rtj.get_config(f"ablation:{row}")
+        teacher = ",teacher=runs/teacher" if row.startswith("distill") else ""
+        rtj.get_config(f"ablation:{row}{teacher}")
 
 
 @pytest.mark.slow

@@ -137,6 +137,16 @@ def test_rows_come_from_a_file(cluster, index, row):
     assert cluster.args()[0].endswith(f":{row}")
 
 
+def test_a_line_of_flags_is_taken_as_it_is(cluster):
+    flags = [
+        "--config=configs/ablation.py:cosine,seed=1",
+        "--workdir=runs/cosine-seed1",
+    ]
+    (cluster.root / "rows.txt").write_text(f"baseline\n{' '.join(flags)}\n")
+    assert cluster.slurm(**array(1, ROWS_FILE="rows.txt")).code == 0
+    assert cluster.args() == flags
+
+
 def test_one_row_needs_no_array(cluster):
     assert cluster.slurm(ROWS="cosine").code == 0
     assert cluster.args() == row_flags(cluster, "cosine", "runs/cosine")

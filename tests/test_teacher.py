@@ -203,7 +203,8 @@ def test_a_cache_of_logits_trains_as_the_teacher_itself_does(student):
         ]
         for cached in (False, True)
     ]
-    np.testing.assert_allclose(*losses, rtol=1e-5)
+    taught, looked_up = losses
+    np.testing.assert_allclose(taught, looked_up, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Sweeps: which runs they are made of, and that they finish what they can."""
 
+import io
 import json
 import os
 import re
@@ -220,17 +221,16 @@ def test_a_stopped_sweep_says_so_and_goes_on_when_called_again(
     assert "resuming at step" in log
 
 
-class Terminal:
+class Terminal(io.StringIO):
     """What is written to a terminal, as it then looks."""
 
     def __init__(self):
-        self.lines, self.row = [], 0
+        super().__init__()
+        self.lines: list[str] = []
+        self.row = 0
 
     def isatty(self):
         return True
-
-    def flush(self):
-        pass
 
     def write(self, text):
         for part in text.replace("\x1b[2K", "").splitlines():
@@ -239,6 +239,7 @@ class Terminal:
                 self.row -= int(up)
             self.lines[self.row : self.row + 1] = [part]
             self.row += 1
+        return len(text)
 
 
 def test_the_table_of_a_terminal_is_redrawn_in_place():
