@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rtj.config_args import get_config as get_config
+    from rtj.config_args import list_rows as list_rows
     from rtj.evaluation import evaluate as evaluate
     from rtj.loop import train as train
     from rtj.models import create_model as create_model
@@ -26,6 +27,7 @@ _HOMES = {
     "evaluate": "rtj.evaluation",
     "get_config": "rtj.config_args",
     "list_models": "rtj.models",
+    "list_rows": "rtj.config_args",
     "load_run": "rtj.study.load",
     "load_weights": "rtj.weights",
     "model_summary": "rtj.models",
@@ -37,6 +39,7 @@ __all__ = [
     "evaluate",
     "get_config",
     "list_models",
+    "list_rows",
     "load_run",
     "load_weights",
     "model_summary",

@@ -84,6 +84,12 @@ _BASELINE: dict[str, Any] = {
         "eval_every": 1.0,  # epochs; 0: at the end only
         "save_every": 1.0,  # epochs; 0: at the end only
         "max_skipped_steps": 20,  # non-finite steps in a row before exit 4
+        "weights": "",  # to start from; empty: random
+        "head": "keep",  # reset: a fresh classifier
+        "frozen_stages": 0,  # of stem, stage 1, stage 2, ...
+        "freeze_batch_norm": False,  # running statistics, which stay
+        "stage_lr_decay": 1.0,  # from a stage to the one before it
+        "head_lr": 1.0,  # factor of the classifier's
     },
     "data": {
         "name": "imagenet",

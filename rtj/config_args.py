@@ -86,14 +86,31 @@ def get_config(name: str) -> ConfigDict:
 
     `rtj.get_config("ablation:zero_gamma")` works in a notebook, from any folder.
     """
+    config = get_named(name)
+    check(config)
+    return config
+
+
+def get_named(name: str) -> ConfigDict:
+    """`get_config` without its check, for config files that build on another one."""
     file, _, argument = name.partition(":")
+    return _run_file(file)["get_config"](argument)
+
+
+def list_rows(file: str = "ablation") -> list[str]:
+    """The rows that `configs/FILE.py` knows, in the order of the paper's tables."""
+    rows = _run_file(file).get("ROWS")
+    if rows is None:
+        raise ConfigError(f"configs/{file}.py has no list of rows; see its docstring")
+    return list(rows)
+
+
+def _run_file(file: str) -> dict[str, Any]:
     folder = _config_folder()
     files = sorted(path.stem for path in folder.glob("*.py"))
     if file not in files:
         raise unknown("config file", file, files)
-    config = runpy.run_path(str(folder / f"{file}.py"))["get_config"](argument)
-    check(config)
-    return config
+    return runpy.run_path(str(folder / f"{file}.py"))
 
 
 def _config_folder() -> Path:

@@ -15,7 +15,9 @@ from rtj.config import check
 from rtj.data.decode import Decoding, make_decoding
 from rtj.data.examples import Source
 from rtj.data.sources import eval_split, open_source
+from rtj.initial_weights import InitialWeights, start_from
 from rtj.parts import (
+    check_frozen,
     count_steps,
     make_mixing,
     make_model,
@@ -81,11 +83,18 @@ class Experiment(Program):
     Attributes:
         train_source, eval_source: see `rtj.data.sources`.
         decoding: how images are decoded and resized.
+        initial: the weights that a new run starts from; None: random ones.
     """
 
     train_source: Source
     eval_source: Source
     decoding: Decoding
+    initial: InitialWeights | None = None
+
+    def first_state(self) -> TrainState:
+        """The state of a run that has not begun."""
+        state = self.init_state()
+        return state if self.initial is None else start_from(state, self.initial)
 
 
 def build(config: ConfigDict) -> Experiment:
@@ -139,6 +148,7 @@ def build_program(
         teacher: of the config, with arrays or with their shapes.
     """
     model = make_model(config, num_classes)
+    check_frozen(config, model)
     steps_per_epoch = examples / config.train.batch_size
     total_steps = count_steps(config, steps_per_epoch)
     schedule = make_schedule(config, steps_per_epoch, total_steps)

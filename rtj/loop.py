@@ -6,6 +6,7 @@ train = check -> resume or start -> (step -> report -> save -> evaluate)* -> end
 import json
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from rtj import preflight, sharding
 from rtj.errors import Stopped
 from rtj.evaluation import run_evaluation
 from rtj.experiment import Experiment, build
+from rtj.initial_weights import has_checkpoint, open_initial_weights
 from rtj.inputs import training_batches
 from rtj.peers import connect
 from rtj.profile import ProfileSteps, check_profile
@@ -73,6 +75,9 @@ def train(
             print(f"{workdir} is finished; nothing to train")
         return finished
     experiment = build(config)
+    if not has_checkpoint(workdir):
+        initial = open_initial_weights(config, experiment.model)
+        experiment = replace(experiment, initial=initial)
     check_profile(profile, experiment.total_steps)
     preflight.check_data(peers, experiment)
     open_workdir(

@@ -7,7 +7,9 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from rtj.errors import ConfigError
+from rtj.fine_tuning import FineTuning, scale_by_stage
 from rtj.models import create_model, model_options
+from rtj.models.stages import count_stages
 from rtj.steps import StepOptions
 from rtj.tricks.cosine import cosine
 from rtj.tricks.distillation import Distillation
@@ -18,6 +20,7 @@ from rtj.tricks.nesterov import nesterov
 from rtj.tricks.no_bias_decay import weight_decay
 from rtj.tricks.step_decay import step_decay
 from rtj.tricks.warmup import warmup
+from rtj.weights.load import variable_shapes
 
 
 def make_model(config: ConfigDict, num_classes: int) -> nn.Module:
@@ -80,12 +83,26 @@ def make_schedule(
 def make_optimizer(
     config: ConfigDict, schedule: optax.Schedule
 ) -> optax.GradientTransformation:
-    """Coupled weight decay, then Nesterov momentum with the schedule."""
+    """Coupled weight decay, Nesterov momentum with the schedule, rates by stage."""
     tricks = config.tricks
-    return optax.chain(
+    steps = [
         weight_decay(tricks.weight_decay, no_bias_decay=tricks.no_bias_decay),
         nesterov(schedule, tricks.momentum, tricks.nesterov),
+    ]
+    tuning = make_fine_tuning(config)
+    return optax.chain(*steps, *([scale_by_stage(tuning)] if tuning else []))
+
+
+def make_fine_tuning(config: ConfigDict) -> FineTuning | None:
+    """What of the network is trained and how fast; None: all of it alike."""
+    train = config.train
+    tuning = FineTuning(
+        frozen=train.frozen_stages,
+        freeze_batch_norm=train.freeze_batch_norm,
+        stage_decay=train.stage_lr_decay,
+        head_factor=train.head_lr,
     )
+    return None if tuning == FineTuning() else tuning
 
 
 def make_mixing(
@@ -102,6 +119,19 @@ def make_mixing(
         group_size=config.model.bn_group_size,
         stop_step=total_steps - round(tricks.mixup_off_epochs * steps_per_epoch),
     )
+
+
+def check_frozen(config: ConfigDict, model: nn.Module) -> None:
+    """Raise ConfigError if more stages are to be frozen than the network has."""
+    frozen = config.train.frozen_stages
+    if frozen == 0:
+        return
+    allowed = 1 + count_stages(variable_shapes(model)["params"])
+    if frozen > allowed:
+        raise ConfigError(
+            f"train.frozen_stages={frozen}, but {config.model.name} has {allowed} "
+            f"before its classifier, the stem among them; allowed: 0 to {allowed}"
+        )
 
 
 def make_step_options(
@@ -136,6 +166,7 @@ def make_step_options(
         },
         mixing=mixing,
         distillation=distillation,
+        fine_tuning=make_fine_tuning(config),
         ema=tricks.ema,
         ema_batch_stats=tricks.ema_batch_stats,
     )

@@ -72,6 +72,8 @@ def check_data(peers: Peers, experiment: Experiment) -> None:
         facts[f"{split} fingerprint"] = data_fingerprint(source)
     if experiment.teacher is not None:
         facts["weights of the teacher"] = experiment.teacher.fingerprint
+    if experiment.initial is not None:
+        facts["weights to start from"] = experiment.initial.fingerprint
     _same(peers, f"data {experiment.train_source.name}", facts, DataError)
 
 

@@ -68,9 +68,10 @@ def start(
         )
     )
     preflight.check_start(peers, checkpoints.latest_step())
-    state, evaluation = experiment.init_state(), None
-    if checkpoints.latest_step() is not None:
-        state, evaluation = checkpoints.restore(state)
+    if checkpoints.latest_step() is None:
+        state, evaluation = experiment.first_state(), None
+    else:
+        state, evaluation = checkpoints.restore(experiment.init_state())
     step = int(state.step)
     progress = stack.enter_context(closing(_progress(experiment, step, peers)))
     if step:

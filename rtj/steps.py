@@ -9,6 +9,7 @@ import optax
 from flax import linen as nn
 
 from rtj.data.augment import augment, normalize
+from rtj.fine_tuning import FineTuning
 from rtj.state import TrainState, random_stream
 from rtj.tricks.distillation import Distillation
 from rtj.tricks.ema import ema_decay, ema_update
@@ -35,6 +36,7 @@ class StepOptions:
         augment: keyword arguments of `rtj.data.augment.augment`.
         mixing: mixup or CutMix; None trains on the examples as they are.
         distillation: what is learnt from a teacher; None: nothing.
+        fine_tuning: what of the network is trained; None: all.
         ema, ema_batch_stats: decay of the average of the weights, and whether it
             covers the running statistics; used where the state has an average.
     """
@@ -51,6 +53,7 @@ class StepOptions:
     augment: dict[str, Any]
     mixing: Mixing | None = None
     distillation: Distillation | None = None
+    fine_tuning: FineTuning | None = None
     ema: float = 0.0
     ema_batch_stats: bool = True
 
@@ -221,13 +224,18 @@ def _loss(
     options: StepOptions,
 ) -> tuple[jax.Array, tuple[Any, Metrics]]:
     images, targets, labels = train_inputs(batch, state.step, options)
-    logits, updates = model.apply(
-        {"params": params, "batch_stats": state.batch_stats},
-        images,
-        train=True,
-        mutable=["batch_stats"],
-        rngs={"dropout": dropout_key},
-    )
+    tuning = options.fine_tuning or FineTuning()
+    with tuning.batch_norm(params):
+        logits, updates = model.apply(
+            {
+                "params": tuning.stop_gradients(params),
+                "batch_stats": state.batch_stats,
+            },
+            images,
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": dropout_key},
+        )
     if options.distillation is None:
         losses = cross_entropy(logits, targets)
     else:

@@ -120,11 +120,14 @@ class ResNet(nn.Module):
     native_size = 224
 
     @nn.compact
-    def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
+    def __call__(
+        self, images: jax.Array, *, train: bool = False, stages: bool = False
+    ) -> jax.Array | list[jax.Array]:
         """Images (N, H, W, 3), normalised, any float dtype, to logits (N, classes).
 
         With `train=True` pass `mutable=["batch_stats"]` to `apply`, and an rng
-        named `dropout` if `dropout` is not 0.
+        named `dropout` if `dropout` is not 0. With `stages=True` it gives the
+        outputs of the stages, (N, h, w, channels) in `dtype`, and has no classifier.
         """
         conv, norm = layers.conv_and_norm(self)
         x = Stem(
@@ -137,6 +140,7 @@ class ResNet(nn.Module):
             name="stem",
         )(images.astype(self.dtype), train=train)
         block = self._block(conv, norm)
+        maps: dict[int, jax.Array] = {}
         for place in _places(self.stage_sizes, self.output_stride):
             x = block(
                 features=self.width * 2**place.stage,
@@ -145,6 +149,9 @@ class ResNet(nn.Module):
                 dilation=place.dilation,
                 name=f"layer{place.stage + 1}_{place.number}",
             )(x, train=train)
+            maps[place.stage] = x
+        if stages:
+            return list(maps.values())
         return layers.classify(
             x,
             self.num_classes,

@@ -17,11 +17,20 @@ from tests.models import parity
 # The reference file, our name, options, and the precisions of a quick run. Files
 # are compared in float64, where nothing hides in rounding; float32 adds what a
 # precision costs, so one or two networks of a family do. The large networks, and
-# grouped convolutions in float64, take more than 20 seconds.
+# grouped convolutions in float64, take more than 20 seconds; those that are others'
+# blocks once more run with `-m exhaustive` only, 4 minutes of one core together.
 FLOAT32, FLOAT64, BOTH = ("float32",), ("float64",), ("float32", "float64")
 SLOW_FLOAT32 = ("timm.resnet152d.64", "torchvision.inception_v3.299")
 # 50 s each; what they are made of is in others.
 NOT_FLOAT64 = ("timm.resnext50d_32x4d.64", "torchvision.inception_v3.299")
+EXHAUSTIVE = (
+    "timm.resnet101.64",
+    "timm.resnet101c.64",
+    "timm.resnet101d.64",
+    "timm.resnet152.64",
+    "timm.resnet152d.64",
+    "timm.resnext50_32x4d.64",
+)
 NEITHER: tuple[str, ...] = ()
 NETWORKS: list[tuple[str, str, dict[str, Any], tuple[str, ...]]] = [
     ("timm.resnet18.64", "resnet18b", {}, FLOAT64),
@@ -52,13 +61,21 @@ NETWORKS: list[tuple[str, str, dict[str, Any], tuple[str, ...]]] = [
     ),
 ]
 FLOAT64_FILES = [file for file, *_ in NETWORKS if file not in NOT_FLOAT64]
+
+
+def marks(file: str, quick: bool) -> list[pytest.MarkDecorator]:
+    if quick:
+        return []
+    return [pytest.mark.slow] + [pytest.mark.exhaustive] * (file in EXHAUSTIVE)
+
+
 CASES = [
     pytest.param(
         file,
         name,
         options,
         dtype,
-        marks=[] if dtype in quick else [pytest.mark.slow],
+        marks=marks(file, dtype in quick),
         id=f"{file}-{dtype}",
     )
     for file, name, options, quick in NETWORKS

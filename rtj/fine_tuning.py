@@ -1,0 +1,105 @@
+"""Fine-tuning: frozen stages, frozen batch norm, a learning rate for each stage.
+
+    rate of stage s = factor(s) * schedule,   factor(s) = decay^(last - s),
+
+s = 0 the stem, `last` the last stage; the classifier has a factor of its own, and
+frozen stages have 0. Factors scale the update, so they mean the same for both forms of
+Nesterov momentum, and scale weight decay as well, as a learning rate does.
+
+In the wild: gluon-cv's detectors freeze the stem, stage 1 and all of batch norm
+(`use_global_stats`), its segmentation networks give the heads 10 times the rate. A
+frozen stage here also keeps its running statistics, and none of its gradients are
+computed; with PyTorch's `requires_grad=False` alone, statistics still move.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import optax
+from flax import linen as nn
+
+from rtj.models.batch_norm import BatchNorm
+from rtj.models.stages import count_stages, stage_of
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """What of a network is trained, and how fast.
+
+    Attributes:
+        frozen: this many of stem, stage 1, stage 2, ... stay as they are.
+        freeze_batch_norm: all of batch norm uses its running statistics, which stay.
+        stage_decay: the factor between a stage's rate and the next one's, in (0, 1].
+        head_factor: of the classifier's rate.
+    """
+
+    frozen: int = 0
+    freeze_batch_norm: bool = False
+    stage_decay: float = 1.0
+    head_factor: float = 1.0
+
+    def factors(self, params: dict[str, Any]) -> Any:
+        """The factor of each parameter's learning rate, in `params`' structure."""
+        stages = count_stages(params)
+
+        def factor(name: str) -> float:
+            stage = stage_of(name, stages)
+            if stage < self.frozen:
+                return 0.0
+            if stage > stages:
+                return self.head_factor
+            return self.stage_decay ** (stages - stage)
+
+        return {
+            name: jax.tree.map(partial(_always, factor(name)), part)
+            for name, part in params.items()
+        }
+
+    def stop_gradients(self, params: dict[str, Any]) -> dict[str, Any]:
+        """`params` through which no gradient reaches the frozen stages."""
+        stages = count_stages(params)
+        return {
+            name: jax.lax.stop_gradient(part)
+            if stage_of(name, stages) < self.frozen
+            else part
+            for name, part in params.items()
+        }
+
+    def batch_norm(self, params: dict[str, Any]) -> AbstractContextManager[Any]:
+        """Inside it `model.apply(..., train=True)` leaves frozen statistics alone."""
+        if not self.freeze_batch_norm and not self.frozen:
+            return nullcontext()
+        stages = count_stages(params)
+
+        def intercept(
+            call: Callable[..., Any],
+            args: tuple[Any, ...],
+            kwargs: dict[str, Any],
+            context: nn.module.InterceptorContext,
+        ) -> Any:
+            module = context.module
+            if isinstance(module, BatchNorm) and (
+                self.freeze_batch_norm or stage_of(module.path[0], stages) < self.frozen
+            ):
+                kwargs = kwargs | {"train": False}
+            return call(*args, **kwargs)
+
+        return nn.intercept_methods(intercept)
+
+
+def _always(value: float, _: Any) -> float:
+    return value
+
+
+def scale_by_stage(tuning: FineTuning) -> optax.GradientTransformation:
+    """Scales updates by `tuning.factors`; the last of a chain."""
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        factors = tuning.factors(updates)
+        return jax.tree.map(lambda u, f: f * u, updates, factors), state
+
+    return optax.GradientTransformation(lambda _: optax.EmptyState(), update)
