@@ -66,7 +66,9 @@ def get_config(argument: str = "places365") -> ConfigDict:
     tuned = "finetune" if "weights" in keys else "efficient"
     recipe = keys.get("recipe", tuned)
     passed = [f"{key}={keys[key]}" for key in PASSED_ON if key in keys]
-    config = get_named(f"ablation:{','.join([RECIPES[recipe], f'data={data}', *passed])}")
+    config = get_named(
+        f"ablation:{','.join([RECIPES[recipe], f'data={data}', *passed])}"
+    )
     for field, value in fields(recipe, keys).items():
         set_field(config, field, value)
     config.name = f"transfer-{recipe}"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rtj.data import digits
+from rtj.data import digits, scene_digits
 from rtj.data.scenes import Scenes
 from rtj.errors import DataError
 
@@ -140,6 +140,25 @@ def test_boxes_of_two_digits_have_an_iou_of_a_fifth_at_most(train):
         assert max(pairs, default=0) <= 0.2
         overlapping += max(pairs, default=0) > 0
     assert overlapping > 20
+
+
+def test_three_quarters_of_each_digits_ink_show_at_least():
+    source = scene_digits.load("train")
+    rng = np.random.default_rng(0)
+    shares = []
+    for _ in range(40):
+        painting = scene_digits.blank(np.full((64, 64, 3), 200, np.uint8))
+        for _ in range(5):
+            numbers = rng.uniform(size=scene_digits.NUMBERS)
+            before = len(painting.boxes)
+            scene_digits.paste(painting, source, numbers)
+            if len(painting.boxes) > before:
+                side = round(28 * (0.7 + 1.3 * numbers[1]))
+                ink = resized_ink(source.images[painting.chosen[-1]], side)
+                visible = painting.instances == len(painting.boxes)
+                shares.append(visible.sum() / ink.sum())
+    assert min(shares) >= 0.75 and max(shares) == 1
+    assert sum(share < 0.9 for share in shares) > 10
 
 
 def test_there_are_0_to_5_digits_and_every_number_and_class_occurs(train):

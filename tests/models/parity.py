@@ -18,6 +18,8 @@ The two images are RandomState(7).uniform(-2, 2, (2, size, size, 3)), the labels
 1 and 2. Evaluation uses running statistics; training uses batch statistics,
 dropout off, and the mean cross-entropy.
 
+`torchvision.densenet_2332.64` is `torchvision.models.DenseNet(32, (2, 3, 3, 2), 64)`.
+
 `timm.eval_logits.npz` holds evaluation logits (2, 10) alone, under the keys of
 `VARIANTS` in `test_variants`: networks by the same rule with 10 classes, made with
 `create_model(name, num_classes=10, output_stride=...)` of timm 1.0.31. What it has no

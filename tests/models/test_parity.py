@@ -18,12 +18,13 @@ from tests.models import parity
 # are compared in float64, where nothing hides in rounding; float32 adds what a
 # precision costs, so one or two networks of a family do. The large networks, and
 # grouped convolutions in float64, take more than 20 seconds; those that are others'
-# blocks once more run with `-m exhaustive` only, 4 minutes of one core together.
+# blocks once more run with `-m exhaustive` only, 5 minutes of one core together.
 FLOAT32, FLOAT64, BOTH = ("float32",), ("float64",), ("float32", "float64")
 SLOW_FLOAT32 = ("timm.resnet152d.64", "torchvision.inception_v3.299")
 # 50 s each; what they are made of is in others.
 NOT_FLOAT64 = ("timm.resnext50d_32x4d.64", "torchvision.inception_v3.299")
 EXHAUSTIVE = (
+    "timm.densenet201.64",
     "timm.resnet101.64",
     "timm.resnet101c.64",
     "timm.resnet101d.64",
@@ -51,6 +52,12 @@ NETWORKS: list[tuple[str, str, dict[str, Any], tuple[str, ...]]] = [
     ("timm.resnext50_32x4d.64", "resnext50_32x4d", {}, NEITHER),
     ("timm.resnext50d_32x4d.64", "resnext50d_32x4d", {}, FLOAT32),
     ("timm.densenet201.64", "densenet201", {}, NEITHER),
+    (
+        "torchvision.densenet_2332.64",
+        "densenet201",
+        {"block_sizes": (2, 3, 3, 2)},
+        FLOAT64,
+    ),
     ("timm.mobilenetv1_100.64", "mobilenet", {"activation": "relu6"}, FLOAT64),
     ("timm.inception_v3.128", "inception_v3", {"dropout": 0.0}, NEITHER),
     (

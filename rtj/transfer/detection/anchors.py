@@ -8,9 +8,9 @@ enlarged so that at ratio 1 its side is each of `sizes`. All share the window's 
 pixel, so their x2 and y2 are one less.
 
 In the wild: torchvision centres anchors on column s, row s, half a stride up and left,
-and rounds the enlarged sides, which are 45 x 23 (16 x 16 at 1/2, doubled) instead of
-46 x 24. Detectron2 centres them there too, and does not round. gluon-cv gives
-a place of a pyramid as many anchors as there are ratios, one size a level.
+and rounds half the enlarged sides, so that 32 x 32 at ratio 1/2 is 46 x 22 instead of
+46 x 24. Detectron2 centres them there too, and does not round. gluon-cv gives a place
+of a pyramid as many anchors as there are ratios, one size a level.
 """
 
 from collections.abc import Sequence

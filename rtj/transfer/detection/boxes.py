@@ -23,7 +23,7 @@ RPN_WEIGHTS: Weights = (1.0, 1.0, 1.0, 1.0)
 HEAD_WEIGHTS: Weights = (10.0, 10.0, 5.0, 5.0)
 
 # A box grows at most by this factor, so that exp() stays finite: 1000 pixels from a
-# stride of 16 (Detectron, torchvision). gluon-cv clips the logarithm at 4.14.
+# stride of 16 (Detectron, torchvision). gluon-cv stops at 4.14 on COCO, not on VOC.
 MAX_LOG_GROWTH = math.log(1000 / 16)
 
 

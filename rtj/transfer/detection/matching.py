@@ -78,12 +78,12 @@ class Matches(NamedTuple):
 
     Attributes:
         kind: (N,) int32, POSITIVE, NEGATIVE or IGNORED.
-        index: (N,) int32, the wanted object that the box overlaps most, 0 if none;
+        matched: (N,) int32, the wanted object that the box overlaps most, 0 if none;
             it means something where the box is positive.
     """
 
     kind: jax.Array
-    index: jax.Array
+    matched: jax.Array
 
 
 def match(boxes: jax.Array, mask: jax.Array, truth: Truth, rule: Rule) -> Matches:
@@ -101,5 +101,5 @@ def match(boxes: jax.Array, mask: jax.Array, truth: Truth, rule: Rule) -> Matche
     kind = jnp.where(positive, POSITIVE, jnp.where(negative, NEGATIVE, IGNORED))
     return Matches(
         kind=jnp.where(mask, kind, IGNORED).astype(jnp.int32),
-        index=jnp.argmax(overlap, axis=1).astype(jnp.int32),
+        matched=jnp.argmax(overlap, axis=1).astype(jnp.int32),
     )

@@ -14,12 +14,14 @@ The order makes this sequential, but not box by box. Sorted boxes come in blocks
 is applied until nothing changes: box j is right after at most j rounds, since it asks
 only earlier ones, so the result is the greedy one, and real scenes need a few rounds.
 The loop ends as soon as all outputs are found. For 12,000 boxes and 2,000 outputs that
-is 47 steps of wide operations, and a matrix of 256 x 2,000 overlaps at a time; a loop
-over outputs takes 2,000 dependent steps, a matrix of all overlaps 576 MB an image.
+is at most 47 steps of wide operations on 256 x 2,000 overlaps. A loop over outputs
+takes 2,000 dependent steps, and a matrix of all overlaps 576 MB an image. On 2 CPU
+cores an image of 20 objects and clutter takes 64 ms, with a loop over outputs 197 ms.
 
 Under `jax.vmap` the images of a batch share the loops and wait for the slowest. Where
 a batch is split over devices, the devices would then ask each other after every round;
-inside `jax.shard_map` each loops over its own images and nothing is sent.
+inside `jax.shard_map` (with `check_vma=False`) each loops over its own images and
+nothing is sent.
 """
 
 from typing import NamedTuple
@@ -36,20 +38,20 @@ class Kept(NamedTuple):
     """What is left, best first.
 
     Attributes:
-        index: (outputs,) int32, places in the input; 0 where `mask` is False.
+        places: (outputs,) int32, indices into the input; 0 where `mask` is False.
         mask: (outputs,) bool, True for the first so many.
     """
 
-    index: jax.Array
+    places: jax.Array
     mask: jax.Array
 
 
 class _Progress(NamedTuple):
-    """`count` outputs are found; `boxes` and `groups` are theirs, `index` sorted."""
+    """Outputs `found` so far: their places in the sorted input, boxes and groups."""
 
     block: jax.Array
-    count: jax.Array
-    index: jax.Array
+    found: jax.Array
+    places: jax.Array
     boxes: jax.Array
     groups: jax.Array
 
@@ -69,7 +71,8 @@ def nms(
         boxes: (N, 4) float32.
         scores: (N,) float32; a box with a score of NaN is not kept.
         mask: (N,) bool, False for boxes that are not there.
-        threshold: largest overlap (IoU) that two kept boxes of a group may have.
+        threshold: largest overlap (IoU) that two kept boxes of a group may have, 0 or
+            more.
         outputs: how many to keep at most.
         groups: (N,) int32; None: all are of one group.
     """
@@ -84,22 +87,22 @@ def nms(
     )
     start = _Progress(
         block=jnp.int32(0),
-        count=jnp.int32(0),
-        index=jnp.zeros(outputs, jnp.int32),
+        found=jnp.int32(0),
+        places=jnp.zeros(outputs, jnp.int32),
         boxes=jnp.zeros((outputs, 4), boxes.dtype),
         groups=jnp.zeros(outputs, groups.dtype),
     )
     blocks = len(boxes) // _BLOCK
 
     def unfinished(progress: _Progress) -> jax.Array:
-        return (progress.block < blocks) & (progress.count < outputs)
+        return (progress.block < blocks) & (progress.found < outputs)
 
     def advance(progress: _Progress) -> _Progress:
         return _one_block(progress, boxes, groups, there, threshold)
 
     end = jax.lax.while_loop(unfinished, advance, start)
-    found = jnp.arange(outputs) < end.count
-    return Kept(jnp.where(found, order[end.index].astype(jnp.int32), 0), found)
+    mask = jnp.arange(outputs) < end.found
+    return Kept(jnp.where(mask, order[end.places].astype(jnp.int32), 0), mask)
 
 
 def _one_block(
@@ -115,19 +118,19 @@ def _one_block(
         jax.lax.dynamic_slice_in_dim(rows, first, _BLOCK)
         for rows in (boxes, groups, there)
     )
-    outputs = len(progress.index)
+    outputs = len(progress.places)
+    # Outputs not found yet are boxes without area, which overlap nothing.
     earlier = _suppresses(progress.boxes, progress.groups, boxes, groups, threshold)
-    earlier &= (jnp.arange(outputs) < progress.count)[:, None]
     keep = _greedy(
         there & ~earlier.any(axis=0),
         jnp.triu(_suppresses(boxes, groups, boxes, groups, threshold), 1),
     )
-    place = progress.count + jnp.cumsum(keep, dtype=jnp.int32) - 1
+    place = progress.found + jnp.cumsum(keep, dtype=jnp.int32) - 1
     place = jnp.where(keep, place, outputs)  # beyond the end: dropped
     return _Progress(
         block=progress.block + 1,
-        count=jnp.minimum(progress.count + keep.sum(dtype=jnp.int32), outputs),
-        index=progress.index.at[place].set(first + jnp.arange(_BLOCK), mode="drop"),
+        found=jnp.minimum(progress.found + keep.sum(dtype=jnp.int32), outputs),
+        places=progress.places.at[place].set(first + jnp.arange(_BLOCK), mode="drop"),
         boxes=progress.boxes.at[place].set(boxes, mode="drop"),
         groups=progress.groups.at[place].set(groups, mode="drop"),
     )

@@ -98,8 +98,8 @@ def propose(
         groups=groups,
     )
     return Proposals(
-        boxes=jnp.where(kept.mask[:, None], boxes[kept.index], 0),
-        logits=jnp.where(kept.mask, scores[kept.index], 0),
+        boxes=jnp.where(kept.mask[:, None], boxes[kept.places], 0),
+        logits=jnp.where(kept.mask, scores[kept.places], 0),
         mask=kept.mask,
     )
 

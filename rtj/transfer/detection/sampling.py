@@ -32,12 +32,12 @@ class Sample(NamedTuple):
     """Chosen boxes, first the positive ones, then the negative ones.
 
     Attributes:
-        index: (size,) int32, places among the boxes; 0 where `mask` is False.
+        places: (size,) int32, indices into the boxes; 0 where `mask` is False.
         positive: (size,) bool.
         mask: (size,) bool, True for the first so many.
     """
 
-    index: jax.Array
+    places: jax.Array
     positive: jax.Array
     mask: jax.Array
 
@@ -60,16 +60,15 @@ def sample(key: jax.Array, kind: jax.Array, how: Sampling) -> Sample:
     most = int(how.size * how.positive_share)
     positive, positives = _first(jnp.where(kind == POSITIVE, draw, -1), most)
     negative, negatives = _first(jnp.where(kind == NEGATIVE, draw, -1), how.size)
-    negatives = jnp.minimum(negatives, how.size - positives)
     slot = jnp.arange(how.size)
     is_positive = slot < positives
     mask = slot < positives + negatives
-    index = jnp.where(
+    places = jnp.where(
         is_positive,
         positive.take(slot, mode="clip") if most else 0,
         negative.take(slot - positives, mode="clip"),
     )
-    return Sample(jnp.where(mask, index, 0), is_positive, mask)
+    return Sample(jnp.where(mask, places, 0), is_positive, mask)
 
 
 def _first(draw: jax.Array, most: int) -> tuple[jax.Array, jax.Array]:

@@ -188,8 +188,10 @@ def _check(
             f"detections of {len(detections)} images, objects of {len(objects)}; "
             "allowed: as many"
         )
-    for image, pair in enumerate(zip(detections, objects, strict=True)):
-        for name, part in zip(("detections", "objects"), pair, strict=True):
+    for image, (found, there) in enumerate(zip(detections, objects, strict=True)):
+        parts: tuple[tuple[str, Detections | Objects], ...]
+        parts = (("detections", found), ("objects", there))
+        for name, part in parts:
             count = len(part.boxes)
             shapes = [np.shape(array) for array in part]
             if shapes != [(count, 4), (count,), (count,)]:
@@ -203,5 +205,5 @@ def _check(
                     f"{name} of image {image} have classes {labels.tolist()}; "
                     f"allowed: 0 to {num_classes - 1}"
                 )
-        if np.isnan(pair[0].scores).any():
+        if np.isnan(found.scores).any():
             raise DataError(f"detections of image {image} have a score that is NaN")

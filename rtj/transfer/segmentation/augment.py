@@ -73,7 +73,7 @@ def augment(
     """
     draw = partial(
         draw_geometry,
-        size=images.shape[1:3],
+        size=(images.shape[1], images.shape[2]),
         base=base,
         crop=crop,
         scale=scale,

@@ -37,13 +37,14 @@ def confusion_matrix(
     """
     classes = jnp.arange(num_classes)
 
-    def add_row(
-        total: jax.Array, row: tuple[jax.Array, jax.Array]
-    ) -> tuple[jax.Array, None]:
-        truth, guess = ((x[..., None] == classes).astype(jnp.float32) for x in row)
+    def add_row(total: jax.Array, row: jax.Array) -> tuple[jax.Array, None]:
+        truth, guess = (row[..., None] == classes).astype(jnp.float32)
         return total + jnp.einsum("nwt,nwp->ntp", truth, guess), None
 
-    rows = tuple(jnp.swapaxes(x, 0, 1).astype(jnp.int32) for x in (masks, predicted))
+    # (2, N, H, W) to H slices (2, N, W).
+    rows = jnp.moveaxis(
+        jnp.stack([masks.astype(jnp.int32), predicted.astype(jnp.int32)]), 2, 0
+    )
     start = jnp.zeros((len(masks), num_classes, num_classes), jnp.float32)
     per_image, _ = jax.lax.scan(add_row, start, rows)
     return per_image.astype(jnp.int32).sum(axis=0)

@@ -1,8 +1,18 @@
 """Detection in plain loops over Python floats, one box at a time, from the papers."""
 
 import math
+from typing import Any
 
 import numpy as np
+
+
+def f32(values: Any) -> Any:
+    return np.asarray(values, np.float32)
+
+
+def i32(values: Any) -> Any:
+    return np.asarray(values, np.int32)
+
 
 # Boxes that real data holds or that a network comes up with.
 ODD_BOXES = np.array(

@@ -12,6 +12,7 @@ from rtj.transfer.detection.anchors import (
     map_anchors,
     place_anchors,
 )
+from tests.transfer.detection.plain import f32
 
 # First and last pixels, counted from 1, in the comment of `generate_anchors.py` of
 # py-faster-rcnn: stride 16, ratios 0.5, 1, 2, scales 8, 16, 32.
@@ -65,7 +66,7 @@ def test_a_pyramid_has_one_size_a_level_and_windows_of_whole_pixels():
 
 
 def test_anchors_over_the_images_border_are_told_apart():
-    anchors = jnp.float32(
+    anchors = f32(
         [[0, 0, 40, 30], [-1, 0, 9, 9], [0, 0, 41, 9], [0, 0, 9, 31], [5, 5, 9, 9]]
     )
     got = inside_image(anchors, 30, jnp.int32(40))

@@ -14,6 +14,7 @@ from rtj.transfer.detection.losses import (
     rpn_losses,
     smooth_l1,
 )
+from tests.transfer.detection.plain import f32, i32
 
 SIZE, CLASSES = 12, 5
 run_rpn = jax.jit(rpn_losses)
@@ -42,14 +43,14 @@ def sample():
         "offsets": rng.normal(0, 1, (SIZE, 4)).astype(np.float32),
         "class_offsets": rng.normal(0, 1, (SIZE, CLASSES, 4)).astype(np.float32),
         "targets": rng.normal(0, 1, (SIZE, 4)).astype(np.float32),
-        "labels": np.int32([1, 5, 3, 3] + [0] * 8),
+        "labels": i32([1, 5, 3, 3] + [0] * 8),
         "mask": np.arange(SIZE) < 9,
     }
 
 
 @pytest.mark.parametrize("beta", [1.0, 1 / 9])
 def test_smooth_l1_equals_its_definition_and_is_smooth(beta):
-    d = np.float32([-1e30, -3, -1.001, -1, -0.2, -0.05, 0, 1 / 9, 0.5, 1, 7])
+    d = f32([-1e30, -3, -1.001, -1, -0.2, -0.05, 0, 1 / 9, 0.5, 1, 7])
     want = [plain_smooth_l1(float(x), beta) for x in d]
     np.testing.assert_allclose(smooth_l1(jnp.asarray(d), beta), want, rtol=1e-5)
     slope = jax.vmap(jax.grad(lambda x: smooth_l1(x, beta)))(jnp.asarray(d))

@@ -17,6 +17,7 @@ from rtj.transfer.detection.matching import (
     match,
 )
 from tests.transfer.detection import plain
+from tests.transfer.detection.plain import f32
 
 
 @partial(jax.jit, static_argnames="rule")
@@ -26,11 +27,12 @@ def run(boxes, mask, truth, rule):
 
 def judge(boxes, truth, rule, mask=None):
     """Kinds and objects of one image's boxes; `truth` is (boxes, mask, ignored)."""
-    boxes, objects = np.float32(boxes), np.float32(truth[0])
+    boxes, objects = f32(boxes), f32(truth[0])
     mask = np.ones(len(boxes), bool) if mask is None else np.array(mask)
-    whole = Truth(objects, np.zeros(len(objects), np.int32), *map(np.array, truth[1:]))
+    mask_and_ignored = (jnp.asarray(part) for part in truth[1:])
+    whole = Truth(objects, jnp.zeros(len(objects), jnp.int32), *mask_and_ignored)
     got = run(*jax.tree.map(lambda x: x[None], (boxes, mask, whole)), rule)
-    return got.kind[0].tolist(), got.index[0].tolist()
+    return got.kind[0].tolist(), got.matched[0].tolist()
 
 
 def plain_match(boxes, mask, truth, rule):
@@ -72,18 +74,18 @@ def test_random_images_equal_a_plain_loop(rule):
     boxes[:, 12] = boxes[:, 6]
     mask = rng.random((images, 40)) < 0.8
     truth = Truth(
-        boxes=objects,
-        labels=np.zeros((images, 6), np.int32),
-        mask=rng.random((images, 6)) < 0.7,
-        ignored=rng.random((images, 6)) < 0.3,
+        boxes=jnp.asarray(objects),
+        labels=jnp.zeros((images, 6), jnp.int32),
+        mask=jnp.asarray(rng.random((images, 6)) < 0.7),
+        ignored=jnp.asarray(rng.random((images, 6)) < 0.3),
     )
     got = run(boxes, mask, truth, rule)
     seen = set()
     for i in range(images):
-        one = jax.tree.map(lambda x, i=i: x[i], truth)
+        one = jax.tree.map(lambda x, i=i: np.asarray(x[i]), truth)
         kind, index = plain_match(boxes[i], mask[i], one, rule)
         assert got.kind[i].tolist() == kind
-        assert got.index[i].tolist() == index
+        assert got.matched[i].tolist() == index
         seen.update(kind)
     assert seen == {POSITIVE, NEGATIVE, IGNORED}
 

@@ -10,6 +10,7 @@ from jax.sharding import PartitionSpec
 from rtj.sharding import split
 from rtj.transfer.detection.nms import nms
 from tests.transfer.detection import plain
+from tests.transfer.detection.plain import f32, i32
 
 
 @partial(jax.jit, static_argnames=("outputs", "threshold"))
@@ -81,22 +82,22 @@ def test_every_other_box_of_a_long_chain_stays():
 
 
 def test_equal_scores_keep_the_lower_index():
-    boxes = np.tile(np.float32([0, 0, 10, 10]), (5, 1))
+    boxes = np.tile(f32([0, 0, 10, 10]), (5, 1))
     assert kept(boxes, np.ones(5, np.float32), outputs=5) == [0]
 
 
 def test_an_overlap_of_exactly_the_threshold_is_allowed():
-    boxes = np.float32([[0, 0, 10, 10], [0, 0, 10, 5]])
-    scores = np.float32([1, 0.5])
+    boxes = f32([[0, 0, 10, 10], [0, 0, 10, 5]])
+    scores = f32([1, 0.5])
     assert kept(boxes, scores, threshold=0.5, outputs=2) == [0, 1]
     assert kept(boxes, scores, threshold=0.49, outputs=2) == [0]
 
 
 def test_groups_do_not_suppress_each_other_however_far_away_the_boxes_are():
     # An offset a group of 1e6 pixels would round these boxes to the same coordinates.
-    boxes = np.tile(np.float32([1e6, 1e6, 1e6 + 1, 1e6 + 1]), (3, 1))
-    groups = np.int32([7, 100_000, 7])
-    got = kept(boxes, np.float32([0.1, 0.2, 0.3]), groups=groups, outputs=3)
+    boxes = np.tile(f32([1e6, 1e6, 1e6 + 1, 1e6 + 1]), (3, 1))
+    groups = i32([7, 100_000, 7])
+    got = kept(boxes, f32([0.1, 0.2, 0.3]), groups=groups, outputs=3)
     assert got == [2, 1]
 
 
@@ -109,10 +110,11 @@ def test_odd_boxes_are_kept_but_those_equal_to_a_better_one(odd_boxes):
 
 
 def test_masked_boxes_and_scores_of_nan_neither_stay_nor_suppress():
-    boxes = np.tile(np.float32([0, 0, 10, 10]), (4, 1))
-    scores = np.float32([np.nan, np.inf, -np.inf, -np.inf])
-    mask = np.array([True, False, False, True])
-    assert kept(boxes, scores, mask, outputs=4) == [3]
+    boxes = np.tile(f32([0, 0, 10, 10]), (5, 1))
+    boxes[0] += 20
+    scores = f32([np.nan, np.nan, np.inf, -np.inf, -np.inf])
+    mask = np.array([True, True, False, False, True])
+    assert kept(boxes, scores, mask, outputs=5) == [4]
 
 
 def test_eight_devices_keep_what_one_keeps_and_can_do_so_without_talking(meshes):
@@ -141,6 +143,6 @@ def test_eight_devices_keep_what_one_keeps_and_can_do_so_without_talking(meshes)
         .lower(*eight)
         .compile()
     )
-    assert "all-reduce" not in apart.as_text() and "all-gather" not in apart.as_text()
+    assert "all-" not in str(apart.as_text())
     for got, there in zip(apart(*eight), want, strict=True):
         np.testing.assert_array_equal(got, there)

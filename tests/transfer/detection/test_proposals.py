@@ -18,13 +18,15 @@ from rtj.transfer.detection.proposals import (
     with_truth,
 )
 from tests.transfer.detection import plain
+from tests.transfer.detection.plain import f32
 
-MAPS = {
+Map = tuple[int, int, int, tuple[int, ...]]
+MAPS: dict[str, list[Map]] = {
     "one map": [(6, 8, 16, (32, 64))],
     "two": [(6, 8, 16, (32,)), (3, 4, 32, (64,))],
 }
 # Images of other sizes inside one canvas of 96 x 128 pixels.
-HEIGHTS, WIDTHS = np.float32([96, 80, 96, 50]), np.float32([128, 128, 70, 60])
+HEIGHTS, WIDTHS = f32([96, 80, 96, 50]), f32([128, 128, 70, 60])
 
 
 @partial(jax.jit, static_argnames="options")
@@ -72,7 +74,7 @@ def plain_propose(logits, offsets, anchors, height, width, options):
 def test_proposals_equal_a_plain_loop(maps, limits):
     anchors = [map_anchors(*map_) for map_ in MAPS[maps]]
     logits, offsets = outputs(anchors)
-    options = ProposalOptions(*limits, threshold=0.5, min_size=20.0)
+    options = ProposalOptions(limits[0], limits[1], threshold=0.5, min_size=20.0)
     got = run(logits, offsets, anchors, HEIGHTS, WIDTHS, options)
     for i in range(4):
         boxes, scores = plain_propose(
@@ -105,7 +107,7 @@ def test_wild_offsets_give_finite_boxes_inside_the_image():
     got = run(logits, wild, anchors, HEIGHTS, WIDTHS, options)
     assert np.isfinite(got.boxes).all() and (got.boxes >= 0).all()
     for i in range(4):
-        assert (got.boxes[i] <= [WIDTHS[i], HEIGHTS[i]] * 2).all()
+        assert (got.boxes[i] <= f32([WIDTHS[i], HEIGHTS[i]] * 2)).all()
 
 
 def test_an_image_smaller_than_the_shortest_side_has_no_proposals():

@@ -10,6 +10,7 @@ import pytest
 
 from rtj.errors import ConfigError
 from rtj.transfer.detection.roi_align import roi_align
+from tests.transfer.detection.plain import f32
 
 
 @partial(jax.jit, static_argnames=("size", "ratio", "aligned", "cap", "scale"))
@@ -111,7 +112,7 @@ def test_boxes_over_the_border_equal_a_plain_loop(features):
 
 
 def test_a_box_above_the_bound_is_sampled_as_often_as_the_bound_allows(features):
-    boxes = np.float32([[[0, 0, 96, 72], [8, 8, 20, 20]]])
+    boxes = f32([[[0, 0, 96, 72], [8, 8, 20, 20]]])
     options = {"size": 3, "scale": 1 / 8}
     capped = run(features, boxes, ratio=0, cap=2, **options)
     free = run(features, boxes, ratio=0, cap=4, **options)
@@ -123,14 +124,14 @@ def test_a_box_above_the_bound_is_sampled_as_often_as_the_bound_allows(features)
 
 
 def test_constant_features_are_kept_inside_the_image():
-    got = run(np.full((1, 9, 12, 1), 3, np.float32), np.float32([[[9, 8, 70, 66]]]))
+    got = run(np.full((1, 9, 12, 1), 3, np.float32), f32([[[9, 8, 70, 66]]]))
     np.testing.assert_allclose(got, 3, rtol=1e-6)
 
 
 @pytest.mark.parametrize("ratio", [2, 0])
 def test_gradient_by_features_equals_finite_differences(features, odd_boxes, ratio):
     rng = np.random.default_rng(2)
-    boxes = np.concatenate([odd_boxes, np.float32([[3, 4, 50, 60]])])[None]
+    boxes = np.concatenate([odd_boxes, f32([[3, 4, 50, 60]])])[None]
     options = {"size": 3, "scale": 1 / 8, "ratio": ratio, "cap": 0 if ratio else 4}
     weight = rng.normal(size=(1, 12, 3, 3, 3)).astype(np.float32)
 
@@ -147,13 +148,13 @@ def test_gradient_by_features_equals_finite_differences(features, odd_boxes, rat
 
 
 def test_not_even_nan_and_infinite_boxes_spoil_the_features(features):
-    boxes = np.float32([[np.nan] * 4, [0, 0, np.inf, np.inf], [-np.inf] * 2 + [9, 9]])
+    boxes = f32([[np.nan] * 4, [0, 0, np.inf, np.inf], [-np.inf] * 2 + [9, 9]])
     for options in ({"ratio": 2}, {"ratio": 0, "cap": 2}):
         assert np.isfinite(run(features, boxes[None], size=3, **options)).all()
 
 
 def test_low_precision_features_give_their_own_dtype(features):
-    boxes = np.float32([[[3, 4, 50, 60]]])
+    boxes = f32([[[3, 4, 50, 60]]])
     exact = run(features, boxes, size=3, scale=1 / 8)
     low = run(features.astype(jnp.bfloat16), boxes, size=3, scale=1 / 8)
     assert low.dtype == jnp.bfloat16

@@ -16,6 +16,7 @@ from rtj.transfer.detection.sampling import (
     example_keys,
     sample,
 )
+from tests.transfer.detection.plain import i32
 
 
 @partial(jax.jit, static_argnames="how")
@@ -48,7 +49,7 @@ def test_positive_boxes_up_to_their_share_and_negative_ones_for_the_rest(
     how, available, want
 ):
     kind = kinds(*available)
-    got = run(0, 5, np.int32([9]), kind[None], how)
+    got = run(0, 5, i32([9]), kind[None], how)
     index, positive, mask = (np.asarray(part[0]) for part in got)
     assert index.shape == positive.shape == mask.shape == (how.size,)
     assert (positive.sum(), mask.sum()) == (want[0], sum(want))
@@ -60,8 +61,8 @@ def test_positive_boxes_up_to_their_share_and_negative_ones_for_the_rest(
 
 
 def test_fewer_boxes_than_the_sample_are_all_taken():
-    kind = np.int32([[POSITIVE, NEGATIVE, NEGATIVE, IGNORED]])
-    index, positive, mask = run(0, 0, np.int32([0]), kind, RPN_SAMPLING)
+    kind = i32([[POSITIVE, NEGATIVE, NEGATIVE, IGNORED]])
+    index, positive, mask = run(0, 0, i32([0]), kind, RPN_SAMPLING)
     assert sorted(index[0][mask[0]].tolist()) == [0, 1, 2]
     assert index[0][positive[0]].tolist() == [0]
 
@@ -80,15 +81,15 @@ def test_every_box_of_a_kind_is_equally_likely():
 
 def test_seed_step_and_example_each_change_the_sample_and_nothing_else_does():
     kind = np.tile(kinds(300, 600, 100), (4, 1))
-    index = np.int32([4, 8, 15, 16])
-    first = run(0, 5, index, kind, RPN_SAMPLING).index
+    index = i32([4, 8, 15, 16])
+    first = run(0, 5, index, kind, RPN_SAMPLING).places
     samples = [
         *first,
-        run(1, 5, index, kind, RPN_SAMPLING).index[0],
-        run(0, 6, index, kind, RPN_SAMPLING).index[0],
+        run(1, 5, index, kind, RPN_SAMPLING).places[0],
+        run(0, 6, index, kind, RPN_SAMPLING).places[0],
     ]
     assert len({tuple(s.tolist()) for s in samples}) == 6
-    turned = run(0, 5, index[::-1], kind, RPN_SAMPLING).index
+    turned = run(0, 5, index[::-1], kind, RPN_SAMPLING).places
     np.testing.assert_array_equal(turned, first[::-1])
 
 
@@ -100,6 +101,6 @@ def test_eight_devices_draw_what_one_draws(meshes):
         run(2, 3, *jax.device_put((index, kind), split(mesh)), RPN_SAMPLING)
         for mesh in meshes
     )
-    assert len(eight.index.sharding.device_set) == 8
+    assert len(eight.places.sharding.device_set) == 8
     for one, all_ in zip(single, eight, strict=True):
         np.testing.assert_array_equal(one, all_)

@@ -35,7 +35,7 @@ def there(*rows):
 def devkit(detections, objects, label, points):
     """`VOCevaldet.m` for one class, with whole fractions; None without objects."""
     total = sum(
-        c == label and not hard
+        bool(c == label and not hard)
         for o in objects
         for c, hard in zip(o.labels, o.difficult, strict=True)
     )
@@ -47,7 +47,8 @@ def devkit(detections, objects, label, points):
         for place, (score, c) in enumerate(zip(d.scores, d.labels, strict=True))
         if c == label
     ]
-    taken, hits, misses, curve = set(), 0, 0, []
+    taken: set[tuple[int, int | None]] = set()
+    hits, misses, curve = 0, 0, []
     for _, image, place in sorted(rows):
         best, at = -1.0, None
         for g, box in enumerate(objects[image].boxes):
@@ -56,8 +57,8 @@ def devkit(detections, objects, label, points):
                 best, at = overlap, g
         if best >= 0.5:
             if not objects[image].difficult[at]:
-                hits += (image, at) not in taken
-                misses += (image, at) in taken
+                again = (image, at) in taken
+                hits, misses = hits + (not again), misses + again
                 taken.add((image, at))
         else:
             misses += 1
