@@ -229,7 +229,7 @@ def trick_fields(trick: str, size: Recipe, teacher: str) -> dict[str, Any]:
         "low_precision": {"tricks.precision": "bf16"},
         "cosine": {"tricks.schedule": "cosine"},
         "label_smoothing": {"tricks.label_smoothing": 0.1},
-        "distill": {"tricks.teacher": teacher},
+        "distill": {"tricks.teacher": teacher, **size.distill_changes},
         "mixup": {
             "tricks.mixup": 0.2,
             "train.epochs": size.mixup_epochs,
