@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from rtj import sharding
+from rtj.classification import eval_step
 from rtj.config import check
 from rtj.data.decode import Decoding, make_decoding
 from rtj.data.examples import Source
@@ -26,7 +27,8 @@ from rtj.parts import (
     make_step_options,
 )
 from rtj.state import TrainState, init_state, sharded_optimizer
-from rtj.steps import StepOptions, eval_step, train_step
+from rtj.step_options import StepOptions
+from rtj.steps import train_step
 from rtj.teacher import Teacher, make_distillation, open_teacher
 from rtj.teacher_cache import with_cached_logits
 from rtj.tricks.low_precision import POLICIES

@@ -10,7 +10,7 @@ from rtj.errors import ConfigError
 from rtj.fine_tuning import FineTuning, scale_by_stage
 from rtj.models import create_model, model_options
 from rtj.models.stages import count_stages
-from rtj.steps import StepOptions
+from rtj.step_options import StepOptions
 from rtj.tricks.cosine import cosine
 from rtj.tricks.distillation import Distillation
 from rtj.tricks.linear_scaling import linear_scaling

@@ -11,7 +11,7 @@ from rtj.errors import Diverged
 from rtj.experiment import Experiment
 from rtj.metrics import MetricsWriter
 from rtj.progress import Progress
-from rtj.steps import Metrics
+from rtj.step_options import Metrics
 
 Callback = Callable[[int, dict[str, float]], None]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rtj import preflight
-from rtj.checkpoint import Checkpointer
+from rtj.checkpoint import Checkpointer, Evaluation
 from rtj.config import config_hash
 from rtj.data.input_wait import InputWait
 from rtj.experiment import Experiment
@@ -68,10 +68,7 @@ def start(
         )
     )
     preflight.check_start(peers, checkpoints.latest_step())
-    if checkpoints.latest_step() is None:
-        state, evaluation = experiment.first_state(), None
-    else:
-        state, evaluation = checkpoints.restore(experiment.init_state())
+    state, evaluation = _state(experiment, checkpoints)
     step = int(state.step)
     progress = stack.enter_context(closing(_progress(experiment, step, peers)))
     if step:
@@ -99,6 +96,14 @@ def start(
         ),
     )
     return run, state
+
+
+def _state(
+    experiment: Experiment, checkpoints: Checkpointer
+) -> tuple[TrainState, Evaluation | None]:
+    if checkpoints.latest_step() is None:
+        return experiment.first_state(), None
+    return checkpoints.restore(experiment.init_state())
 
 
 def _progress(experiment: Experiment, step: int, peers: Peers) -> Progress:

@@ -13,40 +13,50 @@ Row = tuple[str, bool, str]
 def trick_rows(config: ConfigDict) -> list[Row]:
     """(trick, on, value) for every trick of the paper, in the paper's order.
 
-    CutMix and the average of the weights, which are not the paper's, have a row where
-    they are on.
+    What is not the paper's (CutMix, an average of the weights, fine-tuning) has a row
+    where it is on.
     """
-    tricks, model, train = config.tricks, config.model, config.train
-    low = tricks.precision != "fp32"
-    residual = "zero_gamma" in model_options(model.name)
+    return _efficient(config) + _refinements(config) + _beyond(config)
+
+
+def _efficient(config: ConfigDict) -> list[Row]:
+    """Sections 3 and 4."""
+    tricks, model = config.tricks, config.model
     scaling = (
         f"{tricks.base_lr:g} at {tricks.base_batch} -> "
-        f"{peak_lr(config):g} at {train.batch_size}"
+        f"{peak_lr(config):g} at {config.train.batch_size}"
     )
+    residual = "zero_gamma" in model_options(model.name)
+    last = "last batch norm of each residual branch"
+    decayed = "kernels" if tricks.no_bias_decay else "all parameters"
     switches = [model.stride_in, model.stem, model.pooled_shortcut]
     tweaks = ", ".join(str(s) for s in switches if s is not None)
-    rows = [
+    return [
         ("linear scaling", tricks.linear_scaling, f"learning rate {scaling}"),
         ("warmup", tricks.warmup_epochs > 0, f"{tricks.warmup_epochs:g} epochs"),
         (
             "zero gamma",
             tricks.zero_gamma and residual,
-            "last batch norm of each residual branch"
-            if residual
-            else f"{model.name} has no residual branch",
+            last if residual else f"{model.name} has no residual branch",
         ),
         (
             "no bias decay",
             tricks.no_bias_decay,
-            f"weight decay {tricks.weight_decay:g} on "
-            + ("kernels" if tricks.no_bias_decay else "all parameters"),
+            f"weight decay {tricks.weight_decay:g} on {decayed}",
         ),
-        ("low precision", low, tricks.precision),
+        ("low precision", tricks.precision != "fp32", tricks.precision),
         (
             "model tweak",
             bool(re.match(r"[a-z]+\d+[bcds]", model.name) or tweaks),
             f"{model.name} {tweaks}".strip(),
         ),
+    ]
+
+
+def _refinements(config: ConfigDict) -> list[Row]:
+    """Section 5."""
+    tricks = config.tricks
+    return [
         ("cosine", tricks.schedule == "cosine", _schedule(config)),
         (
             "label smoothing",
@@ -56,12 +66,25 @@ def trick_rows(config: ConfigDict) -> list[Row]:
         ("distillation", tricks.teacher != "", _distillation(config)),
         ("mixup", tricks.mixup > 0, _mixing(config, tricks.mixup)),
     ]
-    if tricks.cutmix > 0:
-        rows.append(("cutmix", True, _mixing(config, tricks.cutmix)))
-    if tricks.ema > 0:
-        covers = "" if tricks.ema_batch_stats else ", not of running statistics"
-        rows.append(("average of weights", True, f"decay {tricks.ema:g}{covers}"))
-    return rows
+
+
+def _beyond(config: ConfigDict) -> list[Row]:
+    """What is not the paper's, where it is on."""
+    tricks, train = config.tricks, config.train
+    covers = "" if tricks.ema_batch_stats else ", not of running statistics"
+    frozen = f"{train.frozen_stages} stages" if train.frozen_stages else ""
+    norms = "batch norm" if train.freeze_batch_norm else ""
+    rows = [
+        ("cutmix", tricks.cutmix > 0, _mixing(config, tricks.cutmix)),
+        ("average of weights", tricks.ema > 0, f"decay {tricks.ema:g}{covers}"),
+        (
+            "initial weights",
+            train.weights != "",
+            f"{train.weights}, classifier: {train.head}",
+        ),
+        ("frozen", bool(frozen or norms), ", ".join(filter(None, [frozen, norms]))),
+    ]
+    return [row for row in rows if row[1]]
 
 
 def _distillation(config: ConfigDict) -> str:

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+import rtj.classification
 import rtj.loop
-import rtj.steps
 from rtj import main
 from rtj.errors import DataError
 
@@ -43,8 +43,8 @@ def watch(seen: Path, fault: str) -> None:
 
     rtj.loop.sharding.device_batches = spy
     if name == "program":
-        real_rank = rtj.steps.rank_of_label
-        rtj.steps.rank_of_label = lambda *args: real_rank(*args) + 0 * args[1]
+        real_rank = rtj.classification.rank_of_label
+        rtj.classification.rank_of_label = lambda *args: real_rank(*args) + 0 * args[1]
 
 
 def fail(name: str) -> None:

@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rtj.classification import rank_of_label
 from rtj.config import set_field
 from rtj.data.augment import augment
 from rtj.experiment import build
 from rtj.inputs import training_batches
 from rtj.sharding import device_batches, make_mesh, split
-from rtj.steps import rank_of_label
 
 # At higher rates training itself multiplies a difference in the last bit: one ReLU
 # that flips makes 1e-2 of it in 20 steps at a rate of 0.1.

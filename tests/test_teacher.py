@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 import rtj
+from rtj.classification import train_inputs
 from rtj.config import set_field
 from rtj.errors import CheckpointError, ConfigError, Stopped
 from rtj.experiment import build
 from rtj.inputs import training_batches
 from rtj.parts import make_mixing, make_step_options
 from rtj.sharding import device_batches
-from rtj.steps import train_inputs
 from rtj.teacher import Teacher, fingerprint, make_distillation, open_teacher
 from rtj.tricks.distillation import Distillation, distillation_loss
 from rtj.tricks.low_precision import POLICIES

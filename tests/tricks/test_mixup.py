@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from rtj.classification import train_inputs
 from rtj.config import check
 from rtj.errors import ConfigError
 from rtj.parts import make_mixing
 from rtj.sharding import make_mesh, split
-from rtj.steps import StepOptions, train_inputs
+from rtj.step_options import StepOptions
 from rtj.tricks.label_smoothing import smooth_labels
 from rtj.tricks.low_precision import POLICIES, matmul_precision
 from rtj.tricks.mixup import Mixing, cutmix_box, lambda_keys, mix
