@@ -1,5 +1,6 @@
 """What classification asks of a step: its inputs, its loss, its evaluation."""
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -9,84 +10,95 @@ from flax import linen as nn
 from rtj.data.augment import augment, normalize
 from rtj.fine_tuning import FineTuning
 from rtj.state import TrainState, random_stream
-from rtj.step_options import Batch, Metrics, StepOptions
-from rtj.tricks.label_smoothing import cross_entropy, smooth_labels
+from rtj.step_options import Batch, Metrics
+from rtj.tricks.distillation import Distillation
+from rtj.tricks.label_smoothing import SmoothingForm, cross_entropy, smooth_labels
 from rtj.tricks.low_precision import Policy, matmul_precision
-from rtj.tricks.mixup import lambda_keys, mix
+from rtj.tricks.mixup import Mixing, lambda_keys, mix
 
 
-def train_inputs(
-    batch: Batch, step: jax.Array, options: StepOptions
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """What the network is shown and asked for, all that precedes it in a step.
+@dataclass(frozen=True)
+class Classification:
+    """How a network learns to classify; a `rtj.step_options.Loss`.
 
-    Returns:
-        images (B, H, W, 3) float32, augmented, normalised and mixed; targets (B, K)
-        float32, smoothed and then mixed; labels (B,) int32, of the larger share.
+    A batch has `image` uint8 NHWC, `label` and `index` int32, with repetitions `copy`
+    int32 too. Reported are `loss` and `top1`; of a mixture top1 asks for the label with
+    the larger share.
+
+    Attributes:
+        num_classes: size of the classifier.
+        seed: of augmentation and mixing.
+        eps, form: label smoothing.
+        augment: keyword arguments of `rtj.data.augment.augment`.
+        mixing: mixup or CutMix; None trains on the examples as they are.
+        distillation: what is learnt from a teacher, whose arrays are the first of the
+            step's constants; None: nothing.
+        tuning: what of the network is trained.
     """
-    images = augment(
-        batch["image"],
-        batch["index"],
-        step,
-        seed=options.seed,
-        copy=batch.get("copy"),
-        **options.augment,
-    )
-    labels = batch["label"]
-    targets = smooth_labels(labels, options.num_classes, options.eps, options.form)
-    if options.mixing is None:
-        return images, targets, labels
-    keys = lambda_keys(
-        random_stream(options.seed, "mixup"),
-        step,
-        batch["index"],
-        batch.get("copy"),
-        options.mixing.per,
-    )
-    return mix(images, targets, labels, keys, step, options.mixing)
 
+    model: nn.Module
+    num_classes: int
+    seed: int
+    eps: float
+    form: SmoothingForm
+    augment: dict[str, Any]
+    mixing: Mixing | None = None
+    distillation: Distillation | None = None
+    tuning: FineTuning = field(default_factory=FineTuning)
 
-def loss(
-    params: Any,
-    state: TrainState,
-    batch: Batch,
-    teacher: Any,
-    dropout_key: jax.Array,
-    scale: jax.Array,
-    model: nn.Module,
-    options: StepOptions,
-) -> tuple[jax.Array, tuple[Any, Metrics]]:
-    """The mean loss times `scale`, new running statistics, and sums over the batch.
+    def inputs(
+        self, batch: Batch, step: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """What the network is shown and asked for, all that precedes it in a step.
 
-    Args:
-        params: what is differentiated; the running statistics are `state`'s.
-        teacher: see `train_step`.
-        scale: of fp16, 1 in other precisions.
-    """
-    images, targets, labels = train_inputs(batch, state.step, options)
-    tuning = options.fine_tuning or FineTuning()
-    with tuning.batch_norm(params):
-        logits, updates = model.apply(
-            {
-                "params": tuning.stop_gradients(params),
-                "batch_stats": state.batch_stats,
-            },
-            images,
-            train=True,
-            mutable=["batch_stats"],
-            rngs={"dropout": dropout_key},
+        Returns:
+            images (B, H, W, 3) float32, augmented, normalised and mixed; targets (B, K)
+            float32, smoothed and then mixed; labels (B,) int32, of the larger share.
+        """
+        index, copy, labels = batch["index"], batch.get("copy"), batch["label"]
+        images = augment(
+            batch["image"], index, step, seed=self.seed, copy=copy, **self.augment
         )
-    if options.distillation is None:
-        losses = cross_entropy(logits, targets)
-    else:
-        losses = options.distillation.losses(
-            logits, targets, images, batch["index"], teacher
-        )
-    sums = {
-        "loss": losses.sum(),
-        "top1": (rank_of_label(logits, labels) < 1).sum(dtype=jnp.float32),
-    }
-    return losses.mean() * scale, (updates.get("batch_stats", {}), sums)
+        targets = smooth_labels(labels, self.num_classes, self.eps, self.form)
+        if self.mixing is None:
+            return images, targets, labels
+        key = random_stream(self.seed, "mixup")
+        keys = lambda_keys(key, step, index, copy, self.mixing.per)
+        return mix(images, targets, labels, keys, step, self.mixing)
+
+    def __call__(
+        self,
+        params: Any,
+        state: TrainState,
+        batch: Batch,
+        constants: tuple[Any, ...],
+        dropout_key: jax.Array,
+        scale: jax.Array,
+    ) -> tuple[jax.Array, tuple[Any, Metrics]]:
+        """See `rtj.step_options.Loss`."""
+        images, targets, labels = self.inputs(batch, state.step)
+        with self.tuning.batch_norm(params):
+            logits, updates = self.model.apply(
+                {
+                    "params": self.tuning.stop_gradients(params),
+                    "batch_stats": state.batch_stats,
+                },
+                images,
+                train=True,
+                mutable=["batch_stats"],
+                rngs={"dropout": dropout_key},
+            )
+        if self.distillation is None:
+            losses = cross_entropy(logits, targets)
+        else:
+            losses = self.distillation.losses(
+                logits, targets, images, batch["index"], constants[0]
+            )
+        sums = {
+            "loss": losses.sum(),
+            "top1": (rank_of_label(logits, labels) < 1).sum(dtype=jnp.float32),
+        }
+        return losses.mean() * scale, (updates.get("batch_stats", {}), sums)
 
 
 def eval_step(

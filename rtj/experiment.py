@@ -1,5 +1,6 @@
 """From a config to everything a run is made of: data, model, optimizer, steps."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -20,6 +21,7 @@ from rtj.initial_weights import InitialWeights, start_from
 from rtj.parts import (
     check_frozen,
     count_steps,
+    make_classification,
     make_mixing,
     make_model,
     make_optimizer,
@@ -27,7 +29,6 @@ from rtj.parts import (
     make_step_options,
 )
 from rtj.state import TrainState, init_state, sharded_optimizer
-from rtj.step_options import StepOptions
 from rtj.steps import train_step
 from rtj.teacher import Teacher, make_distillation, open_teacher
 from rtj.teacher_cache import with_cached_logits
@@ -157,14 +158,25 @@ def build_program(
     optimizer = make_optimizer(config, schedule)
     mixing = make_mixing(config, steps_per_epoch, total_steps)
     distillation = None if teacher is None else make_distillation(config, teacher)
-    options = make_step_options(config, num_classes, mixing, distillation)
     state_sharding: Any = sharding.replicated(mesh)
     if config.mesh.shard_optimizer:
         size = config.data.image_size
         state_sharding = sharded_optimizer(model, optimizer, size, mesh)
-    train, evaluate = _jitted(
-        config, mesh, model, optimizer, schedule, options, state_sharding
+    train = partial(
+        train_step,
+        loss=make_classification(config, model, mixing, distillation),
+        optimizer=optimizer,
+        schedule=schedule,
+        options=make_step_options(config),
     )
+    evaluate = partial(
+        eval_step,
+        model=model,
+        mean=config.data.mean,
+        std=config.data.std,
+        policy=POLICIES[config.tricks.precision],
+    )
+    constants = 0 if teacher is None else 1
     return Program(
         config=config,
         mesh=mesh,
@@ -173,49 +185,29 @@ def build_program(
         optimizer=optimizer,
         total_steps=total_steps,
         steps_per_epoch=steps_per_epoch,
-        train_step=train,
-        eval_step=evaluate,
+        train_step=_jit_train(train, mesh, state_sharding, constants),
+        eval_step=_jit_evaluate(evaluate, mesh),
         state_sharding=state_sharding,
         teacher=teacher,
     )
 
 
-def _jitted(
-    config: ConfigDict,
-    mesh: Mesh,
-    model: nn.Module,
-    optimizer: optax.GradientTransformation,
-    schedule: optax.Schedule,
-    options: StepOptions,
-    state: Any,
-) -> tuple[jax.stages.Wrapped, jax.stages.Wrapped]:
-    """The two steps: state as placed, batch split, nothing compiled yet."""
+def _jit_train(
+    step: Callable[..., Any], mesh: Mesh, state: Any, constants: int
+) -> jax.stages.Wrapped:
+    """State as placed and given away, batch split, the rest whole on every device."""
     whole, batch = sharding.replicated(mesh), sharding.split(mesh)
-    train = partial(
-        train_step,
-        model=model,
-        optimizer=optimizer,
-        schedule=schedule,
-        options=options,
+    return jax.jit(
+        step,
+        in_shardings=(state, batch, *[whole] * constants),
+        out_shardings=(state, whole),
+        donate_argnums=0,
     )
-    evaluate = partial(
-        eval_step,
-        model=model,
-        mean=config.data.mean,
-        std=config.data.std,
-        policy=options.policy,
-    )
-    return (
-        jax.jit(
-            train,
-            in_shardings=(state, batch, whole)
-            if options.distillation
-            else (state, batch),
-            out_shardings=(state, whole),
-            donate_argnums=0,
-        ),
-        jax.jit(evaluate, in_shardings=(whole, batch), out_shardings=whole),
-    )
+
+
+def _jit_evaluate(step: Callable[..., Any], mesh: Mesh) -> jax.stages.Wrapped:
+    whole, batch = sharding.replicated(mesh), sharding.split(mesh)
+    return jax.jit(step, in_shardings=(whole, batch), out_shardings=whole)
 
 
 def _teacher(

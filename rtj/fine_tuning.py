@@ -42,6 +42,11 @@ class FineTuning:
     stage_decay: float = 1.0
     head_factor: float = 1.0
 
+    @property
+    def scales(self) -> bool:
+        """Whether any rate differs from the schedule's."""
+        return self.frozen > 0 or self.stage_decay != 1 or self.head_factor != 1
+
     def factors(self, params: dict[str, Any]) -> Any:
         """The factor of each parameter's learning rate, in `params`' structure."""
         stages = count_stages(params)

@@ -1,11 +1,12 @@
 """The parts of a run that a config decides: model, schedule, optimizer, mixing."""
 
-from typing import Any
+from typing import Any, cast
 
 import optax
 from flax import linen as nn
 from ml_collections import ConfigDict
 
+from rtj.classification import Classification
 from rtj.errors import ConfigError
 from rtj.fine_tuning import FineTuning, scale_by_stage
 from rtj.models import create_model, model_options
@@ -90,19 +91,20 @@ def make_optimizer(
         nesterov(schedule, tricks.momentum, tricks.nesterov),
     ]
     tuning = make_fine_tuning(config)
-    return optax.chain(*steps, *([scale_by_stage(tuning)] if tuning else []))
+    if tuning.scales:
+        steps.append(scale_by_stage(tuning))
+    return optax.chain(*steps)
 
 
-def make_fine_tuning(config: ConfigDict) -> FineTuning | None:
-    """What of the network is trained and how fast; None: all of it alike."""
+def make_fine_tuning(config: ConfigDict) -> FineTuning:
+    """What of the network is trained and how fast."""
     train = config.train
-    tuning = FineTuning(
+    return FineTuning(
         frozen=train.frozen_stages,
         freeze_batch_norm=train.freeze_batch_norm,
         stage_decay=train.stage_lr_decay,
         head_factor=train.head_lr,
     )
-    return None if tuning == FineTuning() else tuning
 
 
 def make_mixing(
@@ -134,24 +136,35 @@ def check_frozen(config: ConfigDict, model: nn.Module) -> None:
         )
 
 
-def make_step_options(
-    config: ConfigDict,
-    num_classes: int,
-    mixing: Mixing | None,
-    distillation: Distillation | None,
-) -> StepOptions:
-    """Everything static that a step needs beside the model and the optimizer."""
-    tricks, data = config.tricks, config.data
+def make_step_options(config: ConfigDict) -> StepOptions:
+    """Everything static that a step needs beside its loss and its optimizer."""
+    tricks = config.tricks
     return StepOptions(
-        num_classes=num_classes,
         seed=config.seed,
         policy=POLICIES[tricks.precision],
         accumulate=config.train.accumulate,
         group_size=config.model.bn_group_size,
-        eps=tricks.label_smoothing,
-        form=tricks.label_smoothing_form,
         growth_steps=tricks.loss_scale_growth_steps,
         scale_cap=tricks.loss_scale_cap,
+        ema=tricks.ema,
+        ema_batch_stats=tricks.ema_batch_stats,
+    )
+
+
+def make_classification(
+    config: ConfigDict,
+    model: nn.Module,
+    mixing: Mixing | None = None,
+    distillation: Distillation | None = None,
+) -> Classification:
+    """How `model` learns."""
+    tricks, data = config.tricks, config.data
+    return Classification(
+        model=model,
+        num_classes=cast(Any, model).num_classes,
+        seed=config.seed,
+        eps=tricks.label_smoothing,
+        form=tricks.label_smoothing_form,
         augment={
             "flip": data.flip,
             "rand_augment_ops": data.rand_augment_ops,
@@ -166,7 +179,5 @@ def make_step_options(
         },
         mixing=mixing,
         distillation=distillation,
-        fine_tuning=make_fine_tuning(config),
-        ema=tricks.ema,
-        ema_batch_stats=tricks.ema_batch_stats,
+        tuning=make_fine_tuning(config),
     )

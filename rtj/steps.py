@@ -5,11 +5,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from flax import linen as nn
 
-from rtj.classification import loss
 from rtj.state import TrainState, random_stream
-from rtj.step_options import Batch, Metrics, StepOptions
+from rtj.step_options import Batch, Loss, Metrics, StepOptions
 from rtj.tricks.ema import ema_decay, ema_update
 from rtj.tricks.low_precision import matmul_precision, next_loss_scale
 
@@ -17,27 +15,23 @@ from rtj.tricks.low_precision import matmul_precision, next_loss_scale
 def train_step(
     state: TrainState,
     batch: Batch,
-    teacher: Any = None,
-    *,
-    model: nn.Module,
+    *constants: Any,
+    loss: Loss,
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
     options: StepOptions,
 ) -> tuple[TrainState, Metrics]:
-    """One update on a batch of `image` uint8 NHWC, `label` and `index` int32.
-
-    `teacher` holds the arrays of `options.distillation`, None without one.
+    """One update on a batch of `loss`, whose every array has a row an example.
 
     A step whose gradients are not finite leaves params, batch_stats and
     opt_state as they were (and halves fp16's loss scale). Metrics are float32
-    scalars: loss and top1 (means over the batch), grad_norm, lr, skipped (0 or
-    1), and loss_scale in fp16. Of a mixture top1 asks for the label with the larger
-    share.
+    scalars: the loss's (means over the batch), grad_norm, lr, skipped (0 or 1), and
+    loss_scale in fp16.
     """
     scale = state.loss_scale.scale if state.loss_scale else jnp.float32(1)
     with matmul_precision(options.policy):
         grads, batch_stats, sums = _gradients(
-            state, batch, teacher, scale, model, options
+            state, batch, constants, scale, loss, options
         )
     grad_norm = optax.tree.norm(grads)
     finite = jnp.isfinite(grad_norm)
@@ -50,8 +44,7 @@ def train_step(
     new = _with_average(new, options)
     new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state)
     metrics = {
-        "loss": sums["loss"] / batch["label"].shape[0],
-        "top1": sums["top1"] / batch["label"].shape[0],
+        **{name: total / batch["index"].shape[0] for name, total in sums.items()},
         "grad_norm": grad_norm,
         "lr": schedule(optax.tree.get(state.opt_state, "count")),
         "skipped": 1 - finite.astype(jnp.float32),
@@ -82,9 +75,9 @@ def _with_average(new: TrainState, options: StepOptions) -> TrainState:
 def _gradients(
     state: TrainState,
     batch: Batch,
-    teacher: Any,
+    constants: tuple[Any, ...],
     scale: jax.Array,
-    model: nn.Module,
+    loss: Loss,
     options: StepOptions,
 ) -> tuple[Any, Any, Metrics]:
     """Mean gradients, new running statistics and summed metrics of a batch.
@@ -100,11 +93,9 @@ def _gradients(
             state.params,
             state,
             micro,
-            teacher,
+            constants,
             jax.random.fold_in(key, number),
             scale,
-            model,
-            options,
         )
         return jax.tree.map(lambda g: g / scale, grads), batch_stats, sums
 

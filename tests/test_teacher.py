@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 
 import rtj
-from rtj.classification import train_inputs
 from rtj.config import set_field
 from rtj.errors import CheckpointError, ConfigError, Stopped
 from rtj.experiment import build
 from rtj.inputs import training_batches
-from rtj.parts import make_mixing, make_step_options
+from rtj.parts import make_classification, make_mixing
 from rtj.sharding import device_batches
 from rtj.teacher import Teacher, fingerprint, make_distillation, open_teacher
 from rtj.tricks.distillation import Distillation, distillation_loss
@@ -72,9 +71,11 @@ def test_the_loss_of_a_step_is_of_the_mixed_images_shown_to_both(student):
     state = experiment.init_state()
     (_, metrics, batch) = next(run(config))
     mixing = make_mixing(config, experiment.steps_per_epoch, experiment.total_steps)
-    mixed, unmixed = (make_step_options(config, 10, m, None) for m in (mixing, None))
-    images, targets, _ = train_inputs(batch, jnp.int32(0), mixed)
-    plain, _, _ = train_inputs(batch, jnp.int32(0), unmixed)
+    mixed, unmixed = (
+        make_classification(config, experiment.model, m) for m in (mixing, None)
+    )
+    images, targets, _ = mixed.inputs(batch, jnp.int32(0))
+    plain, _, _ = unmixed.inputs(batch, jnp.int32(0))
     assert np.abs(np.asarray(images - plain)).max() > 0.1
     teacher = opened(config)
     shown: Any = teacher.model.apply(teacher.variables, images, train=False)

@@ -125,6 +125,8 @@ def cell_config(argument: str, data: str) -> ConfigDict:
 
 @cache
 def _cell_config(argument: str, data: str) -> ConfigDict:
+    if ":" in argument:  # of another file, which names its data itself
+        return get_config(argument).lock()
     teacher = ",teacher=TEACHER" if argument.startswith("distill") else ""
     return get_config(f"ablation:{argument}{teacher},data={data}").lock()
 
@@ -138,6 +140,9 @@ def stands_in(setting: Setting, cell: Cell) -> bool:
     if cell.argument is None:
         return False
     ours, paper = setting.config, cell_config(cell.argument, setting.config.data.name)
+    own_data = ":" in cell.argument
+    if own_data and ours.data.name != paper.data.name:
+        return False
     taught = bool(ours.tricks.teacher) == bool(paper.tricks.teacher)
     same = taught and not changes(setting, cell)
     return same or _identity(ours) == _identity(paper)

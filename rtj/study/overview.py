@@ -7,6 +7,7 @@ from rtj.study.collect import DataGroup
 from rtj.study.document import Block, Facts, Heading, Text, plural
 from rtj.study.find import Unreadable
 from rtj.study.load import LoadedRun
+from rtj.study.paper_transfer import PLACES365
 
 
 def header_blocks(
@@ -49,7 +50,7 @@ def data_blocks(group: DataGroup) -> list[Block]:
         ("Epochs", _some(map(_epochs, runs))),
     ]
     blocks: list[Block] = [Heading(2, _title(group)), Facts(tuple(pairs))]
-    if group.name != "imagenet":
+    if group.name not in ("imagenet", PLACES365):
         blocks.append(
             Text(
                 "The paper's columns are of ImageNet, and these runs are not: only the "

@@ -10,8 +10,8 @@ class Cell:
 
     Attributes:
         paper: per cent by metric; None where the paper has none.
-        argument: of `configs/ablation.py`, without `data`, `seed` and `teacher`; None:
-            no config reproduces it.
+        argument: of `configs/ablation.py`, without `data`, `seed` and `teacher`, or
+            `FILE:ARGUMENT` of another file of `configs/`; None: no config repeats it.
     """
 
     paper: Mapping[str, float | None]

@@ -18,6 +18,7 @@ from rtj.study.paper import TABLES, Row, Table, table
 # The run that each row learns from; the paper has one teacher for all its students.
 TEACHERS = {"distill": "teacher", "distill_mixup": "teacher_mixup"}
 ALL = "all"
+_OF_THE_DATA = ("data", "images")
 
 
 @dataclass(frozen=True)
@@ -125,14 +126,19 @@ def _computes(config: ConfigDict) -> str:
 
 
 def _planned(argument: str, seed: int | None, common: Common) -> Planned:
-    keys = {**common.keys, "seed": str(seed or 0)}
+    file, common_keys = common.file, dict(common.keys)
+    if ":" in argument:  # of another file, which names its data itself
+        other, _, argument = argument.partition(":")
+        file = str(Path(file).with_name(f"{other}.py"))
+        common_keys = {k: v for k, v in common_keys.items() if k not in _OF_THE_DATA}
+    keys = {**common_keys, "seed": str(seed or 0)}
     row = argument.partition(",")[0]
     if row in TEACHERS:
         keys.setdefault("teacher", str(common.workdir / TEACHERS[row]))
     else:
         keys.pop("teacher", None)
     whole = ",".join([argument, *(f"{key}={value}" for key, value in keys.items())])
-    flags = (f"--config={common.file}:{whole}", *common.overrides)
+    flags = (f"--config={file}:{whole}", *common.overrides)
     name = argument if seed is None else f"{argument}-seed{seed}"
     folder = common.workdir / re.sub(r"[^A-Za-z0-9._-]", "-", name)
     return Planned(folder.name, folder, flags, parse(["rtj.main", *flags])[1])

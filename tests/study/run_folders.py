@@ -35,11 +35,17 @@ def write_run(
     changes: dict[str, Any] | None = None,
     predictions: dict[str, Any] | None = None,
 ) -> Path:
-    """A run of `configs/ablation.py:ARGUMENT` over 4 epochs of 10 steps, 2 of them if
-    not finished. `changes` are config fields, `predictions` the arrays by name."""
+    """A run of `configs/ablation.py:ARGUMENT`, or of `FILE:ARGUMENT`.
+
+    It has 4 epochs of 10 steps, 2 of them if not finished. `changes` are config fields,
+    `predictions` the arrays by name.
+    """
     if argument.startswith("distill"):
         argument += f",teacher=runs/teacher-{seed}"
-    config = get_config(f"ablation:{argument},data={data},seed={seed}")
+    if ":" in argument:
+        config = get_config(f"{argument},seed={seed}")
+    else:
+        config = get_config(f"ablation:{argument},data={data},seed={seed}")
     for field, value in (changes or {}).items():
         if "." in field:
             set_field(config, field, value)

@@ -91,6 +91,19 @@ def test_the_run_that_ends_table_4_begins_table_5_and_is_not_run_again(tmp_path)
     assert "efficient-seed0" not in names  # it is resnet50d
 
 
+def test_table_7_is_places365_whatever_data_other_tables_take(tmp_path):
+    runs = planned(tmp_path, "data=digits,model=resnet18d", tables=(7,))
+    assert [run.name for run in runs] == [
+        "places365-recipe-efficient-seed0",
+        "places365-recipe-best-seed0",
+    ]
+    for run in runs:
+        assert run.flags[0].startswith("--config=configs/transfer.py:places365,")
+        assert run.config.data.name == "tfds:places365_small"
+        assert run.config.data.train_split == "train"
+        assert run.config.model.name == "resnet18d"
+
+
 def test_teachers_come_first_once_and_their_students_name_them(tmp_path):
     runs = planned(tmp_path, seeds=2, rows=("distill", "distill_mixup"))
     assert [run.name for run in runs][:2] == ["teacher", "teacher_mixup"]
@@ -126,7 +139,7 @@ def test_digits_sweep_over_a_part_of_the_images_unless_told_otherwise(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--table=7"], "--table=7 is not allowed; allowed: 1, 2, 3, 4, 5, 6"),
+        (["--table=8"], "--table=8 is not allowed; allowed: 1, 2, 3, 4, 5, 6, 7"),
         (["--table=four"], "--table='four' is not allowed"),
         (["--table=6", "--rows=distil"], "row 'distil' is unknown; .*first: distill,"),
         (["--table=6", "--columns=VGG"], "column 'VGG' is unknown; .*MobileNet"),

@@ -75,6 +75,15 @@ def test_a_run_without_a_teacher_does_not_stand_for_one_with_it(add_run, view):
     ]
 
 
+def test_runs_on_places365_stand_in_table_7_and_others_do_not(add_run, view):
+    add_run("transfer:places365,recipe=efficient", top1=0.55)
+    add_run("transfer:places365,recipe=best", top1=0.56)
+    add_run("transfer:digits,recipe=best", top1=0.9)
+    row = view().row("Table 7, validation", "Best")
+    assert row["Ours, top-1"] == "56.00"
+    assert (row["Paper's gain"], row["Our gain"]) == ("+0.36", "+1.00")
+
+
 def test_columns_are_told_apart_by_batch_and_network(add_run, view):
     add_run("warmup,batch=small", top1=0.7)
     add_run("cosine,model=mobilenet", top1=0.6)

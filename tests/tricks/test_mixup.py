@@ -6,14 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from scipy import stats
 
-from rtj.classification import train_inputs
+from rtj.classification import Classification
 from rtj.config import check
 from rtj.errors import ConfigError
 from rtj.parts import make_mixing
 from rtj.sharding import make_mesh, split
-from rtj.step_options import StepOptions
 from rtj.tricks.label_smoothing import smooth_labels
 from rtj.tricks.low_precision import POLICIES, matmul_precision
 from rtj.tricks.mixup import Mixing, cutmix_box, lambda_keys, mix
@@ -264,16 +264,12 @@ def test_images_and_labels_are_mixed_in_float32_in_every_precision(precision):
         "index": np.arange(8, dtype=np.int32),
     }
     mean, std = np.array([120.0, 110.0, 100.0]), np.array([50.0, 60.0, 70.0])
-    options = StepOptions(
+    loss = Classification(
+        model=nn.Dense(10),
         num_classes=10,
         seed=0,
-        policy=POLICIES[precision],
-        accumulate=1,
-        group_size=8,
         eps=0.1,
         form="paper",
-        growth_steps=1,
-        scale_cap=1.0,
         augment={
             "flip": False,
             "color_jitter": "none",
@@ -283,9 +279,9 @@ def test_images_and_labels_are_mixed_in_float32_in_every_precision(precision):
         },
         mixing=mixing(mixup=1.0),
     )
-    with matmul_precision(options.policy):
+    with matmul_precision(POLICIES[precision]):
         images, targets, labels = jax.jit(
-            lambda batch: train_inputs(batch, jnp.int32(2), options)
+            lambda batch: loss.inputs(batch, jnp.int32(2))
         )(rows)
     assert images.dtype == targets.dtype == jnp.float32
     assert labels.dtype == jnp.int32
