@@ -77,7 +77,7 @@ def planned_teacher(config: ConfigDict, num_classes: int) -> Teacher | None:
     """A teacher of shapes, whose weights need not be at hand.
 
     Its network is `tricks.teacher_model`, else the one that `:teacher` trains for the
-    data set.
+    data set, with that network's own options.
     """
     if not config.tricks.teacher:
         return None

@@ -11,11 +11,18 @@ from rtj.plan import aot, collectives, hlo
 from rtj.plan.chips import parse_topology
 from rtj.plan.collectives import find_collectives
 from rtj.sharding import make_mesh
+from rtj.teacher import planned_teacher
 
 
 def step_program(config):
     """(the config's program, its step lowered for 8 CPU devices)."""
-    made = build_program(config, make_mesh(8), num_classes=10, examples=4000)
+    made = build_program(
+        config,
+        make_mesh(8),
+        num_classes=10,
+        examples=4000,
+        teacher=planned_teacher(config, 10),
+    )
     return made, made.train_step.lower(*aot.abstract_inputs(made))
 
 
@@ -46,6 +53,26 @@ def test_the_step_has_three_times_the_flops_of_the_forward_pass(tiny_config):
     macs = model_summary("resnet50d", num_classes=10).macs
     analytic = 3 * 2 * macs * config.train.batch_size
     assert lowered.cost_analysis()["flops"] == pytest.approx(analytic, rel=0.05)
+
+
+def test_a_teacher_is_planned_with_without_its_weights_at_hand(tiny_config):
+    """Its forward pass, a third of a training step of the same network, is counted."""
+    flops = [
+        step_program(
+            tiny_config(
+                row,
+                **EIGHT,
+                **{"model.name": "resnet14d", "tricks.teacher_model": name},
+                **{"data.image_size": 128, "data.eval_resize": 128},
+            )
+        )[1].cost_analysis()["flops"]
+        for row, name in (
+            ("label_smoothing,precision=fp32", ""),
+            ("distill,precision=fp32,teacher=nowhere", "resnet14"),
+        )
+    ]
+    macs = model_summary("resnet14", num_classes=10, image_size=128).macs
+    assert flops[1] - flops[0] == pytest.approx(2 * 64 * macs, rel=0.1)
 
 
 @pytest.mark.parametrize(

@@ -150,8 +150,9 @@ def test_the_papers_contradictions_are_noted_at_the_tables_they_are_in():
 @pytest.mark.parametrize("argument", CELLS)
 def test_every_argument_is_a_config(argument):
     for data in ("imagenet", "digits"):
+        recipe = argument.partition("recipe=")[2]
         row = argument.split(",")[0]
-        name = f"ablation-{row}" if ":" not in row else f"transfer-{argument[29:]}"
+        name = f"transfer-{recipe}" if recipe else f"ablation-{row}"
         assert cell_config(argument, data).name == name
 
 
