@@ -83,9 +83,9 @@ _DIGITS = Recipe(
     mixup_epochs=40.0,  # 24 times the paper's 200 / 120
     mixup_step_epochs=(20.0, 30.0, 35.0),
     teacher="resnet26d",
-    # At T = 20 the soft loss pulls a logit with (z - r) / K, 1 / 10 here and 1 / 1000 on
-    # ImageNet, however large z has become: with 1,000 images 50 and 85 % at the rate of
-    # the other rows and at half of it. At T = 4 the pull has a bound: 96 %.
+    # At T = 20 the soft loss pulls a logit with (z - r) / K, 1 / 10 here and 1 / 1000
+    # on ImageNet, however large z has become: on 1,000 images 50 % at the rate of the
+    # other rows and 85 % at half of it. At T = 4 the pull has a bound: 96 %.
     distill_changes={"tricks.base_lr": 0.05, "tricks.temperature": 4.0},
     # The smallest image of which Inception-V3 leaves its last pool something.
     networks={"inception_v3": {"data.image_size": 75, "data.eval_resize": 86}},
