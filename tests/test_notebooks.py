@@ -232,13 +232,14 @@ def test_a_live_curve_is_replaced_every_so_many_steps_and_at_the_last(drawings):
 
 
 @pytest.mark.parametrize(
-    ("module", "extra"), [("matplotlib", "plot"), ("IPython", "notebook")]
+    ("module", "message"),
+    [("matplotlib", r"rtj\[plot\]"), ("IPython", "pip install ipython")],
 )
 def test_a_live_curve_without_its_packages_says_what_to_install(
-    monkeypatch, module, extra
+    monkeypatch, module, message
 ):
     loaded = [name for name in sys.modules if name.split(".")[0] == module]
     for name in {*loaded, module}:
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ConfigError, match=rf"{module} is missing.*rtj\[{extra}\]"):
+    with pytest.raises(ConfigError, match=rf"{module} is missing.*{message}"):
         LiveCurve(steps=1)

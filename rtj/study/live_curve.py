@@ -3,7 +3,7 @@
     curve = LiveCurve(steps=config.train.steps, every=10)
     rtj.train(config, "runs/one", callbacks=[curve])
 
-Needs the extras `plot` and `notebook`.
+Needs IPython, which every notebook has, and the extra `plot`.
 """
 
 import io
@@ -43,7 +43,7 @@ class LiveCurve:
             from IPython.display import DisplayHandle
         except ImportError as error:
             raise ConfigError(
-                "IPython is missing; install it with pip install 'rtj[notebook]'"
+                "IPython is missing; run this in a notebook, or pip install ipython"
             ) from error
         self._steps, self._every = steps, every
         self._handle = DisplayHandle()
