@@ -28,7 +28,12 @@ from rtj.parts import (
     make_schedule,
     make_step_options,
 )
-from rtj.state import TrainState, init_state, sharded_optimizer
+from rtj.state import (
+    TrainState,
+    fresh_state,
+    run_once_on_devices,
+    sharded_optimizer,
+)
 from rtj.steps import train_step
 from rtj.teacher import Teacher, make_distillation, open_teacher
 from rtj.teacher_cache import with_cached_logits
@@ -66,15 +71,23 @@ class Program:
 
     def init_state(self) -> TrainState:
         """A fresh state from the config's seed, placed as `state_sharding` says."""
+        return run_once_on_devices(
+            self._fresh_state, self.config.seed, self.state_sharding
+        )
+
+    def abstract_state(self) -> TrainState:
+        """The shapes and dtypes of a state; nothing is computed."""
+        return jax.eval_shape(self._fresh_state, jax.random.key(0))
+
+    def _fresh_state(self, key: jax.Array) -> TrainState:
         tricks = self.config.tricks
         scales = POLICIES[tricks.precision].scales_loss
-        return init_state(
+        return fresh_state(
+            key,
             self.model,
             self.optimizer,
-            seed=self.config.seed,
             image_size=self.config.data.image_size,
             loss_scale=tricks.loss_scale_init if scales else None,
-            sharding=self.state_sharding,
             average=tricks.ema > 0,
         )
 

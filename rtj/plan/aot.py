@@ -168,7 +168,7 @@ def abstract_inputs(program: Program) -> tuple[Any, ...]:
     }
     if config.data.repeats > 1:
         batch["copy"] = numbers
-    return jax.eval_shape(program.init_state), batch, *program.constants
+    return program.abstract_state(), batch, *program.constants
 
 
 def memory_bytes(stats: Any) -> int:
