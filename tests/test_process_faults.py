@@ -1,0 +1,118 @@
+"""Real processes: faults that are named, at the start and later."""
+
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from rtj.metrics import read_metrics
+from tests.process_runs import free_port, run_processes
+
+WAIT = "--config.mesh.wait_s=10"
+
+
+def assert_all_end(processes, code, message):
+    for process in processes:
+        assert process.code == code, process.err
+        assert re.search(message, process.err), process.err
+        assert "Traceback" not in process.err
+
+
+def test_a_process_with_another_config_is_named(tmp_path):
+    steps = [f"--config.train.steps={n}" for n in (20, 21)]
+    flags = [WAIT, steps, f"--workdir={tmp_path / 'run'}"]
+    processes = run_processes(tmp_path, (2, 1), flags, timeout=60)
+    message = r"process 1 \(.+\) has config train\.steps 21; process 0 \(.+\) has 20"
+    assert_all_end(processes, 2, message)
+    assert not (tmp_path / "run").exists()
+
+
+def make_photos(folder: Path, per_class: int) -> Path:
+    from PIL import Image
+
+    for split in ("train", "val"):
+        for label in ("cat", "dog"):
+            (folder / "photos" / split / label).mkdir(parents=True)
+            for number in range(per_class):
+                color = (number, 50, 200 if label == "cat" else 0)
+                path = folder / "photos" / split / label / f"{number}.png"
+                Image.new("RGB", (16, 16), color).save(path)
+    return folder
+
+
+def test_a_process_with_other_images_is_named(tmp_path):
+    # The same name, in the processes' own directories.
+    folders = [make_photos(tmp_path / f"host{i}", 20 + i) for i in range(2)]
+    flags = [
+        WAIT,
+        "--config.data.name=folder:photos",
+        "--config.data.eval_split=val",
+        f"--workdir={tmp_path / 'run'}",
+    ]
+    processes = run_processes(tmp_path, (2, 1), flags, folders=folders, timeout=60)
+    message = (
+        r"process 1 \(.+\) has train images 42; process 0 \(.+\) has 40; "
+        r"process 1 .+ has train fingerprint \w+; process 0"
+    )
+    assert_all_end(processes, 5, message)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_workdir_that_one_process_has_for_itself_is_named(tmp_path):
+    folders = [tmp_path / name for name in ("host0", "host1")]
+    for folder in folders:
+        folder.mkdir()
+    processes = run_processes(
+        tmp_path, (2, 1), [WAIT, "--workdir=run"], folders=folders, timeout=60
+    )
+    message = r"workdir='run' is not one folder .* not seen by process 1 \("
+    assert_all_end(processes, 2, message)
+    assert not (folders[0] / "run/checkpoints").exists()
+
+
+def test_a_process_that_never_starts_is_named(tmp_path):
+    flags = [WAIT, f"--workdir={tmp_path / 'run'}"]
+    begun = time.monotonic()
+    processes = run_processes(tmp_path, (3, 1), flags, started=2, timeout=60)
+    message = r"process 2 of 3 not seen at the start within 10 s; there: 0 \(.+\), 1 \("
+    assert_all_end(processes, 7, message)
+    assert time.monotonic() - begun < 40
+
+
+def test_without_process_0_the_others_say_so(tmp_path):
+    flags = [
+        "--config.mesh.wait_s=3",
+        f"--workdir={tmp_path / 'run'}",
+        f"--coordinator=localhost:{free_port()}",
+        "--processes=2",
+        "--process=1",
+    ]
+    processes = run_processes(tmp_path, (1, 1), flags, timeout=60)
+    assert_all_end(processes, 7, r"process 0 of 2 not seen at localhost:\d+ within 3 s")
+
+
+@pytest.mark.slow
+def test_a_process_about_to_run_another_program_is_named(tmp_path):
+    flags = [WAIT, f"--workdir={tmp_path / 'run'}"]
+    processes = run_processes(tmp_path, (2, 2), flags, faults={1: "program"})
+    assert_all_end(processes, 2, r"process 1 .* has StableHLO of the train step \w+;")
+    assert read_metrics(tmp_path / "run") == []
+
+
+@pytest.mark.slow
+def test_an_error_of_one_process_ends_all_with_its_code_and_message(tmp_path):
+    flags = [f"--workdir={tmp_path / 'run'}"]
+    processes = run_processes(tmp_path, "2x2", flags, faults={1: "DataError:4"})
+    assert_all_end(processes, 5, "the disk of this host is gone")
+    assert re.search(r"process 1 \(.+\) failed", processes[0].err)
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_ends_the_others(tmp_path):
+    flags = [f"--workdir={tmp_path / 'run'}"]
+    faults = {1: "SIGKILL:4"}
+    processes = run_processes(tmp_path, "2x2", flags, faults=faults, timeout=120)
+    assert processes[1].code == -signal.SIGKILL
+    assert processes[0].code not in (0, 3)
