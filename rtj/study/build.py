@@ -48,8 +48,10 @@ def make_report(folders: Sequence[Path]) -> Report:
             if columns_run(group, table):
                 tables.add(table.number)
                 blocks += table_blocks(group, table, f"data{number}")
-        blocks += class_blocks(group.settings)
-        if others := in_no_table(group):
+        others = in_no_table(group)
+        of_tables = [s for s in group.settings if s not in others]
+        blocks += class_blocks(of_tables) or class_blocks(others)
+        if others:
             blocks += other_blocks(others)
     if unreadable:
         blocks.append(Heading(2, "Folders that could not be read"))

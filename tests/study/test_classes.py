@@ -83,3 +83,17 @@ def test_many_classes_are_cut_to_the_worst_20(add_run, view):
     assert len(rows) == 20
     assert {row["Accuracy"] for row in rows} == {"50.0%"}
     assert len(view().rows("The most frequent confusions")) == 15
+
+
+def test_a_row_of_a_table_is_shown_before_a_better_run_of_none(add_run, view):
+    add_run("teacher", top1=0.99, predictions=predictions([0, 1], [0, 1]))
+    add_run("cosine", top1=0.9, predictions=predictions([0, 1], [0, 0]))
+    (accuracy,) = [
+        row["Accuracy"] for row in view().rows("All 2 classes") if row["Class"] == "1"
+    ]
+    assert accuracy.startswith("0")
+
+
+def test_without_any_row_of_a_table_another_run_is_shown(add_run, view):
+    add_run("teacher", top1=0.99, predictions=predictions([0, 1], [0, 1]))
+    assert len(view().rows("All 2 classes")) == 2
