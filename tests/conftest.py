@@ -46,10 +46,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return 1 if item.get_closest_marker("slow") else 2
 
     items.sort(key=rank)
+    units: dict[object, list[pytest.Item]] = {}
+    for item in items:
+        module = getattr(item, "module", None)
+        together = getattr(module, "TOGETHER", False)
+        units.setdefault(module if together else item, []).append(item)
     # Each worker starts with one stretch of the list and later steals from the ends of
     # the others', so each stretch gets its share of the long ones, at its beginning.
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    items[:] = [item for first in range(workers) for item in items[first::workers]]
+    dealt = list(units.values())
+    items[:] = [
+        item
+        for first in range(workers)
+        for unit in dealt[first::workers]
+        for item in unit
+    ]
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

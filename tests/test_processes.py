@@ -16,6 +16,8 @@ from rtj.main import parse
 from rtj.metrics import read_metrics
 from tests.process_runs import BATCH, EXAMPLES, FLAGS, LAYOUTS, STEPS, run_processes
 
+TOGETHER = True  # on one worker: the runs that they share take two minutes
+
 
 def ids(processes):
     """The example indices of each global batch, from the rows of all processes."""

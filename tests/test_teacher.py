@@ -65,7 +65,7 @@ def run(config):
 
 
 def test_the_loss_of_a_step_is_of_the_mixed_images_shown_to_both(student):
-    half = {"tricks.mixup": 100.0}  # lambda is about 1/2
+    half = {"tricks.mixup": 100.0, "tricks.temperature": 20.0}  # lambda is about 1/2
     config = student("distill_mixup", **half, **{"train.steps": 1})
     experiment = build(config)
     state = experiment.init_state()
