@@ -52,7 +52,7 @@ def test_the_size_of_a_batch_norm_group_matters(tiny_config):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("devices", [1, 8])
+@pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.exhaustive), 8])
 def test_four_micro_batches_of_eight_are_a_batch_of_thirty_two(tiny_config, devices):
     changes = CALM | {"mesh.devices": devices}
     whole, parts = (

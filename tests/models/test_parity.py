@@ -25,6 +25,10 @@ SLOW_FLOAT32 = ("timm.resnet152d.64", "torchvision.inception_v3.299")
 NOT_FLOAT64 = ("timm.resnext50d_32x4d.64", "torchvision.inception_v3.299")
 EXHAUSTIVE = (
     "timm.densenet201.64",
+    "timm.resnet26d.64",
+    "timm.resnet34.64",
+    "timm.resnet34d.64",
+    "timm.resnet50s.64",
     "timm.resnet101.64",
     "timm.resnet101c.64",
     "timm.resnet101d.64",
@@ -36,13 +40,13 @@ NEITHER: tuple[str, ...] = ()
 NETWORKS: list[tuple[str, str, dict[str, Any], tuple[str, ...]]] = [
     ("timm.resnet18.64", "resnet18b", {}, FLOAT64),
     ("timm.resnet18d.64", "resnet18d", {}, FLOAT32),
-    ("timm.resnet26d.64", "resnet26d", {}, FLOAT64),
+    ("timm.resnet26d.64", "resnet26d", {}, NEITHER),
     ("timm.resnet34.64", "resnet34b", {}, NEITHER),
-    ("timm.resnet34d.64", "resnet34d", {}, FLOAT64),
+    ("timm.resnet34d.64", "resnet34d", {}, NEITHER),
     ("timm.resnet50.64", "resnet50b", {}, FLOAT64),
     ("timm.resnet50c.64", "resnet50c", {}, FLOAT64),
     ("timm.resnet50d.64", "resnet50d", {}, BOTH),
-    ("timm.resnet50s.64", "resnet50s", {}, FLOAT64),
+    ("timm.resnet50s.64", "resnet50s", {}, NEITHER),
     ("timm.resnet101.64", "resnet101b", {}, NEITHER),
     ("timm.resnet101c.64", "resnet101c", {}, NEITHER),
     ("timm.resnet101d.64", "resnet101d", {}, NEITHER),
