@@ -56,7 +56,7 @@ from rtj.data.sources import resolve_auto
 from rtj.errors import ConfigError
 from rtj.fields import DATA_NAMES, is_data_name
 from rtj.models import list_models, model_options
-from rtj.recipes import Recipe, recipe
+from rtj.recipes import TEACHERS, Recipe, recipe
 from rtj.tricks.low_precision import POLICIES
 
 TABLE4 = ("linear_scaling", "warmup", "zero_gamma", "no_bias_decay", "low_precision")
@@ -72,7 +72,6 @@ WHOLE = {
     "teacher_mixup": ("d", (*TABLE4, *_SMOOTHED, "mixup")),
 }
 ROWS = (*WHOLE, *TABLE4, *TABLE5, *TABLE6)
-TEACHERS = {"distill": "teacher", "distill_mixup": "teacher_mixup"}
 
 
 def data_name(text: str) -> str:
@@ -200,8 +199,9 @@ def batch_fields(batch: str | int, size: Recipe) -> dict[str, Any]:
 
 def image_fields(images: int, config: ConfigDict, size: Recipe) -> dict[str, Any]:
     """The first `images` of the training split; an epoch of these is shorter, and
-    evaluations and checkpoints come after as many steps as in one of all."""
-    share = max(1.0, size.images / images)
+    evaluations and checkpoints come after as many steps as in one of all, if it is
+    known how many all are."""
+    share = max(1.0, (size.images or 0) / images)
     return {
         "data.train_split": f"{config.data.train_split}[:{images}]",
         "train.eval_every": config.train.eval_every * share,

@@ -19,23 +19,32 @@ def check_new_file(path: Path, *, force: bool) -> None:
 
 
 @contextmanager
-def new_file(path: Path, *, force: bool) -> Iterator[Path]:
-    """A path to write to, which becomes `path` at the end of the block.
+def replaced(path: Path) -> Iterator[Path]:
+    """A path to write to, which takes the place of `path` at the end of the block.
 
-    After an error inside the block nothing is left behind.
-
-    Raises:
-        ConfigError: `path` exists and `force` is not set.
-        CheckpointError: the disk is full, or the like.
+    After an error inside the block `path` is as before and nothing is left behind.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield partial
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
-        check_new_file(path, force=force)
         os.replace(partial, path)
-    except OSError as error:
-        raise CheckpointError(f"{str(path)!r} cannot be written: {error}") from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_file(path: Path, *, force: bool) -> Iterator[Path]:
+    """`replaced`, for a file that a user asks for.
+
+    Raises:
+        ConfigError: `path` exists and `force` is not set.
+        CheckpointError: the disk is full, or the like.
+    """
+    try:
+        with replaced(path) as partial:
+            yield partial
+            check_new_file(path, force=force)
+    except OSError as error:
+        raise CheckpointError(f"{str(path)!r} cannot be written: {error}") from error

@@ -1,7 +1,6 @@
 """The weights that a run starts from, where they are not random."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,8 +11,8 @@ from ml_collections import ConfigDict
 
 from rtj.errors import RtjError
 from rtj.state import TrainState
-from rtj.teacher import fingerprint
 from rtj.weights import load_weights
+from rtj.weights.fingerprint import fingerprint
 from rtj.weights.head import Head
 
 Flat = dict[tuple[str, ...], np.ndarray]
@@ -66,9 +65,3 @@ def start_from(state: TrainState, initial: InitialWeights) -> TrainState:
 
     average = None if state.average is None else weights()
     return state.replace(**weights(), average=average)
-
-
-def has_checkpoint(workdir: Path) -> bool:
-    """Whether a run in `workdir` goes on from one, and starts from nothing else."""
-    folder = workdir / "checkpoints"
-    return folder.is_dir() and any(p.name.isdecimal() for p in folder.iterdir())

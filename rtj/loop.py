@@ -17,13 +17,14 @@ from rtj import preflight, sharding
 from rtj.errors import Stopped
 from rtj.evaluation import run_evaluation
 from rtj.experiment import Experiment, build
-from rtj.initial_weights import has_checkpoint, open_initial_weights
+from rtj.initial_weights import open_initial_weights
 from rtj.inputs import training_batches
 from rtj.peers import connect
 from rtj.profile import ProfileSteps, check_profile
 from rtj.reporter import Callback
 from rtj.start import Run, describe, start
 from rtj.state import TrainState
+from rtj.weights.run_folder import is_run_folder
 from rtj.workdir import (
     check_workdir,
     open_workdir,
@@ -75,7 +76,7 @@ def train(
             print(f"{workdir} is finished; nothing to train")
         return finished
     experiment = build(config)
-    if not has_checkpoint(workdir):
+    if not is_run_folder(workdir):  # else it goes on from its checkpoint
         initial = open_initial_weights(config, experiment.model)
         experiment = replace(experiment, initial=initial)
     check_profile(profile, experiment.total_steps)

@@ -23,16 +23,15 @@ workdir.
 """
 
 import json
-import os
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import jax
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from rtj.compile_cache import keep_compiled
 from rtj.config import check, config_hash
 from rtj.distributed import find_cluster, joined
 from rtj.errors import ConfigError, RtjError, unknown
@@ -131,7 +130,7 @@ def run(argv: Sequence[str]) -> int:
             values.coordinator, values.processes, values.process, values.distributed
         )
         if values.compile_cache == "auto":
-            _keep_compiled(workdir)
+            keep_compiled(workdir.absolute().parent)
         with joined(cluster, config.mesh.wait_s):
             if values.mode == "eval":
                 from rtj.evaluation import evaluate
@@ -147,13 +146,6 @@ def run(argv: Sequence[str]) -> int:
     if cluster is None or cluster.index == 0:
         print(json.dumps(result), flush=True)
     return 0
-
-
-def _keep_compiled(workdir: Path) -> None:
-    """Point JAX's compile cache beside the workdir; nothing is written before use."""
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        folder = workdir.absolute().parent / ".jax-cache"
-        jax.config.update("jax_compilation_cache_dir", str(folder))
 
 
 def _one_line(error: BaseException) -> str:

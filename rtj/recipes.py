@@ -25,7 +25,7 @@ class Recipe:
         teacher: the network that `distill` learns from.
         distill_changes: config fields that differ in rows with distillation.
         networks: by name of a network, config fields that differ with it.
-        images: how many the training split has.
+        images: how many the training split has; None: not known here.
         study_images: training images of each run of a whole study (`rtj.sweep`);
             None: all.
     """
@@ -40,7 +40,7 @@ class Recipe:
     teacher: str = "resnet152d"
     distill_changes: dict[str, Any] = field(default_factory=dict)
     networks: dict[str, dict[str, Any]] = field(default_factory=lambda: _NETWORKS)
-    images: int = 1_281_167
+    images: int | None = None
     study_images: int | None = None
 
 
@@ -95,7 +95,13 @@ _DIGITS = Recipe(
 
 _SYNTHETIC = Recipe(changes={"train.steps": 1000, "train.log_every": 20})
 
-_RECIPES = {"digits": _DIGITS, "synthetic": _SYNTHETIC}
+_IMAGENET = Recipe(images=1_281_167)
+
+_RECIPES = {"imagenet": _IMAGENET, "digits": _DIGITS, "synthetic": _SYNTHETIC}
+
+
+# The row of `configs/ablation.py` that trains what a row with distillation learns from.
+TEACHERS = {"distill": "teacher", "distill_mixup": "teacher_mixup"}
 
 
 def recipe(data: str) -> Recipe:

@@ -1,6 +1,5 @@
 """The teacher of a run with distillation: opened, checked, in its own precision."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from rtj.recipes import recipe
 from rtj.serving import Network, open_network
 from rtj.tricks.distillation import Distillation
 from rtj.tricks.low_precision import POLICIES
+from rtj.weights.fingerprint import fingerprint
 from rtj.weights.load import variable_shapes
 from rtj.weights.run_folder import is_run_folder
 
@@ -103,15 +103,6 @@ def _in_precision(config: ConfigDict, model: nn.Module) -> nn.Module:
     return model.clone(
         dtype=POLICIES[tricks.teacher_precision or tricks.precision].dtype
     )
-
-
-def fingerprint(variables: Any) -> str:
-    """Twelve hex digits of all arrays and their names."""
-    whole = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
-        whole.update(jax.tree_util.keystr(path).encode() + b"\0")
-        whole.update(np.ascontiguousarray(leaf).tobytes())
-    return whole.hexdigest()[:12]
 
 
 def make_distillation(config: ConfigDict, teacher: Teacher) -> Distillation:

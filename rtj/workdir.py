@@ -25,6 +25,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from rtj.atomic_file import new_file, replaced
 from rtj.config import config_hash, default_config, difference, flatten
 from rtj.errors import ConfigError
 
@@ -125,20 +126,19 @@ def append_line(path: Path, value: Any) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Replace `path` in one step, so that a reader never sees half of it."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(value, indent=1) + "\n")
-    os.replace(partial, path)
+    with replaced(path) as partial:
+        partial.write_text(json.dumps(value, indent=1) + "\n")
 
 
 def write_predictions(workdir: Path, rows: Sequence[np.ndarray]) -> None:
     """`rows`, each (n, 3) of index, label, prediction, as `predictions.npz`, sorted."""
     table = np.concatenate(rows).astype(np.int32)
     index, label, prediction = table[np.argsort(table[:, 0])].T
-    path = workdir / "predictions.npz"
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with partial.open("wb") as file:
+    with (
+        new_file(workdir / "predictions.npz", force=True) as partial,
+        partial.open("wb") as file,
+    ):
         np.savez_compressed(file, index=index, label=label, prediction=prediction)
-    os.replace(partial, path)
 
 
 def describe_start(config: ConfigDict) -> dict[str, Any]:

@@ -133,6 +133,12 @@ def test_images_takes_the_first_of_the_training_split():
     assert config("cosine", "digits")["data.train_split"] == "train"
 
 
+def test_a_part_of_data_of_unknown_size_is_evaluated_every_epoch():
+    got = config("cosine,images=500", "folder:photos")
+    assert got["data.train_split"] == "train[:500]"
+    assert got["train.eval_every"] == got["train.save_every"] == 1.0
+
+
 def test_mixup_is_the_papers_and_trains_for_200_epochs_instead_of_120():
     got = config("mixup")
     assert got["tricks.mixup"] == 0.2

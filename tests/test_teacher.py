@@ -13,9 +13,10 @@ from rtj.experiment import build
 from rtj.inputs import training_batches
 from rtj.parts import make_classification, make_mixing
 from rtj.sharding import device_batches
-from rtj.teacher import Teacher, fingerprint, make_distillation, open_teacher
+from rtj.teacher import Teacher, make_distillation, open_teacher
 from rtj.tricks.distillation import Distillation, distillation_loss
 from rtj.tricks.low_precision import POLICIES
+from rtj.weights.fingerprint import fingerprint
 from tests.test_loop import assert_same_state, final_state, stop_at
 
 # See tests/test_steps.py: at higher rates a flipped ReLU is multiplied.

@@ -1,10 +1,10 @@
 """A report of runs: `write_report`."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rtj.atomic_file import replaced
 from rtj.errors import ConfigError
 from rtj.study.class_tables import class_blocks
 from rtj.study.collect import columns_run, group_runs, in_no_table
@@ -87,9 +87,5 @@ def write_report(folders: Sequence[Path], out: Path) -> Report:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with replaced(path) as partial:
         partial.write_bytes(content)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

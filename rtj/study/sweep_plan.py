@@ -12,11 +12,9 @@ from rtj.config import deciding_fields
 from rtj.data.sources import resolve_auto
 from rtj.errors import ConfigError, unknown
 from rtj.main import parse
-from rtj.recipes import Recipe, recipe
+from rtj.recipes import TEACHERS, Recipe, recipe
 from rtj.study.paper import TABLES, Row, Table, table
 
-# The run that each row learns from; the paper has one teacher for all its students.
-TEACHERS = {"distill": "teacher", "distill_mixup": "teacher_mixup"}
 ALL = "all"
 _OF_THE_DATA = ("data", "images")
 

@@ -4,7 +4,6 @@ A finished run is skipped, a broken one goes on, a failed one does not stop the 
 """
 
 import contextlib
-import os
 import time
 import traceback
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from typing import Any
 
 import jax
 
+from rtj.compile_cache import keep_compiled
 from rtj.errors import ConfigError, RtjError, Stopped
 from rtj.loop import train
 from rtj.study.sweep_plan import Planned
@@ -54,7 +54,7 @@ def run_all(runs: Sequence[Planned], workdir: Path, table: SweepTable) -> list[O
         raise ConfigError(
             f"workdir={str(workdir)!r} cannot be written: {error}"
         ) from error
-    _keep_compiled(workdir)
+    keep_compiled(workdir)
     outcomes = []
     for run in runs:
         outcome = _run(run, logs / f"{run.name}.log", table)
@@ -64,12 +64,6 @@ def run_all(runs: Sequence[Planned], workdir: Path, table: SweepTable) -> list[O
             break
         jax.clear_caches()  # the next run's programs are others
     return outcomes
-
-
-def _keep_compiled(workdir: Path) -> None:
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        folder = str(workdir.absolute() / ".jax-cache")
-        jax.config.update("jax_compilation_cache_dir", folder)
 
 
 def _run(run: Planned, log: Path, table: SweepTable) -> Outcome:
