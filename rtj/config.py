@@ -1,7 +1,8 @@
 """Configs: the default (the paper's baseline), its checks, its hash, its diff.
 
 A config is an `ml_collections.ConfigDict` with the sections `model`, `tricks`,
-`train`, `data`, `mesh` and `checkpoint`. Every trick is a field of it; what each
+`train`, `data`, `mesh` and `checkpoint`, and for a task other than classification a
+section of its name (`rtj.transfer.options`). Every trick is a field of it; what each
 field may hold is in `rtj.fields`.
 """
 
@@ -14,6 +15,7 @@ from ml_collections import ConfigDict, config_dict
 from rtj.errors import ConfigError
 from rtj.fields import check_fields
 from rtj.recipes import recipe
+from rtj.transfer.options import SECTIONS, UNUSED
 
 # Fields that change where or how a run executes, not what it computes: a workdir
 # may be resumed with other values of these.
@@ -33,6 +35,7 @@ _EXECUTION_FIELDS = (
 # The paper's baseline (section 2.1). Where it leaves a value open, gluon-cv's:
 # momentum 0.9, weight decay 1e-4 on everything, batch norm 0.9 and 1e-5.
 _BASELINE: dict[str, Any] = {
+    "task": "classification",  # segmentation, detection: see rtj.transfer.options
     "name": "baseline",
     "seed": 0,
     "model": {
@@ -47,9 +50,10 @@ _BASELINE: dict[str, Any] = {
         "base_batch": 256,
         "linear_scaling": False,
         "warmup_epochs": 0.0,
-        "schedule": "step",
+        "schedule": "step",  # cosine; poly: see rtj.tricks.poly
         "step_epochs": (30.0, 60.0, 90.0),
         "step_factor": 0.1,
+        "poly_power": 0.9,
         "momentum": 0.9,
         "nesterov": "inside",  # where the learning rate stands: MXNet's form
         "initializer": "xavier",
@@ -79,6 +83,7 @@ _BASELINE: dict[str, Any] = {
         "epochs": 120.0,
         "steps": 0,  # 0: from epochs
         "batch_size": 256,  # over all devices and micro-batches
+        "eval_batch_size": 0,  # 0: a micro-batch of training
         "accumulate": 1,  # micro-batches of a step
         "log_every": 100,  # steps
         "eval_every": 1.0,  # epochs; 0: at the end only
@@ -138,18 +143,23 @@ _MODEL_OPTIONS: dict[str, type] = {
 }
 
 
-def default_config(data: str = "imagenet") -> ConfigDict:
+def default_config(data: str = "imagenet", task: str = "classification") -> ConfigDict:
     """The paper's baseline with `data`'s recipe, locked.
 
     Args:
         data: `imagenet`, `digits`, `synthetic`, or `tfds:NAME` for any TFDS image
             classification set (which takes ImageNet's recipe).
+        task: another one has its section, and no recipe: its config file has.
     """
     config = ConfigDict(_BASELINE)
-    config.data.name = data
+    config.task, config.data.name = task, data
     for option, kind in _MODEL_OPTIONS.items():
         config.model[option] = config_dict.placeholder(kind)
-    for field, value in recipe(data).changes.items():
+    changes = recipe(data).changes
+    if task in SECTIONS:
+        config[task] = SECTIONS[task]
+        changes = UNUSED
+    for field, value in changes.items():
         set_field(config, field, value)
     return config.lock()
 
@@ -189,13 +199,25 @@ def check(config: ConfigDict) -> None:
             "cutmix find no partner; allowed: 2 or more, or both of them 0"
         )
     _check_teacher_cache(flat)
-    if flat["data.eval_resize"] < flat["data.image_size"]:
+    _check_unused(flat)
+    cropped = flat["task"] == "classification"
+    if cropped and flat["data.eval_resize"] < flat["data.image_size"]:
         raise ConfigError(
             f"data.eval_resize={flat['data.eval_resize']} is less than "
             f"data.image_size={flat['data.image_size']}; allowed: at least that"
         )
     if not flat["train.steps"] and not flat["train.epochs"]:
         raise ConfigError("train.steps and train.epochs are both 0; set one of them")
+
+
+def _check_unused(flat: dict[str, Any]) -> None:
+    """A trick that a task does not have is an error, not left out without a word."""
+    for field, value in UNUSED.items() if flat["task"] != "classification" else ():
+        if _plain(flat[field]) != _plain(value):
+            raise ConfigError(
+                f"{field}={flat[field]!r} has no meaning for {flat['task']}; "
+                f"allowed: {value!r}"
+            )
 
 
 # What makes an image the same one each time that it is trained on.

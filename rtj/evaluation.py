@@ -16,8 +16,6 @@ from rtj.experiment import Experiment, build
 from rtj.inputs import evaluation_batches
 from rtj.peers import connect
 
-_KEYS = ("top1", "top5", "loss")
-
 
 def run_evaluation(
     experiment: Experiment,
@@ -25,37 +23,29 @@ def run_evaluation(
     should_stop: Callable[[], bool] = lambda: False,
     keep_rows: Callable[[np.ndarray], None] = lambda rows: None,
 ) -> dict[str, float]:
-    """top1 and top5 (fractions of 1), loss and examples over the whole held-out set.
+    """What the task scores over the whole held-out set, and `examples`.
+
+    `top1`, `top5` (fractions of 1) and `loss` in classification.
 
     Every example counts once, for any batch size, number of devices and hosts; the
     few that cannot be decoded (`data.max_bad_images`) are left out and logged.
 
     Args:
-        keep_rows: is given int32 arrays (n, 3) of index, label and predicted class, in
-            all n each counted example once.
+        keep_rows: in classification is given int32 arrays (n, 3) of index, label and
+            predicted class, in all n each counted example once.
 
     Raises:
         Stopped: `should_stop()` turned true between two batches.
         RuntimeError: the counted examples are not the data set's.
     """
-    source = experiment.eval_source
+    scores = experiment.task.scores(experiment, keep_rows)
     batches = evaluation_batches(experiment)
-    sums = dict.fromkeys((*_KEYS, "examples", "skipped"), 0.0)
     with closing(batches):
         for batch in sharding.device_batches(batches, experiment.mesh):
             if should_stop():
                 raise Stopped("stopped during evaluation")
-            part = jax.device_get(experiment.eval_step(variables, batch))
-            sums = {key: value + float(part[key]) for key, value in sums.items()}
-            rows = part["rows"]
-            keep_rows(rows[rows[:, 0] >= 0])
-    examples, skipped = round(sums["examples"]), round(sums["skipped"])
-    if examples + skipped != len(source):
-        raise RuntimeError(
-            f"evaluation counted {examples} examples and {skipped} that cannot be "
-            f"decoded, of {len(source)}"
-        )
-    return {key: sums[key] / examples for key in _KEYS} | {"examples": examples}
+            scores.add(jax.device_get(experiment.eval_step(variables, batch)))
+    return scores.result()
 
 
 def evaluate(
@@ -64,7 +54,7 @@ def evaluate(
     """Evaluate the newest checkpoint of a workdir, or of the folder `checkpoint`.
 
     Returns:
-        `step, epoch, top1, top5, loss, examples, workdir`.
+        `step, epoch`, what `run_evaluation` gives, and `workdir`.
 
     Raises:
         CheckpointError: there is no checkpoint, or it is not of this model.

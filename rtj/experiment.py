@@ -12,18 +12,12 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from rtj import sharding
-from rtj.classification import eval_step
 from rtj.config import check
 from rtj.data.decode import Decoding, make_decoding
-from rtj.data.examples import Source
-from rtj.data.sources import eval_split, open_source
 from rtj.initial_weights import InitialWeights, start_from
 from rtj.parts import (
     check_frozen,
     count_steps,
-    make_classification,
-    make_mixing,
-    make_model,
     make_optimizer,
     make_schedule,
     make_step_options,
@@ -35,7 +29,8 @@ from rtj.state import (
     sharded_optimizer,
 )
 from rtj.steps import train_step
-from rtj.teacher import Teacher, make_distillation, open_teacher
+from rtj.task import Data, Length, Task, task_of
+from rtj.teacher import Teacher, open_teacher
 from rtj.teacher_cache import with_cached_logits
 from rtj.tricks.low_precision import POLICIES
 
@@ -63,6 +58,11 @@ class Program:
     eval_step: jax.stages.Wrapped
     state_sharding: Any
     teacher: Teacher | None
+
+    @property
+    def task(self) -> Task:
+        """What is learnt."""
+        return task_of(self.config)
 
     @property
     def constants(self) -> tuple[Any, ...]:
@@ -97,13 +97,13 @@ class Experiment(Program):
     """A program with its data.
 
     Attributes:
-        train_source, eval_source: see `rtj.data.sources`.
+        train_source, eval_source: what the task opens.
         decoding: how images are decoded and resized.
         initial: the weights that a new run starts from; None: random ones.
     """
 
-    train_source: Source
-    eval_source: Source
+    train_source: Data
+    eval_source: Data
     decoding: Decoding
     initial: InitialWeights | None = None
 
@@ -126,11 +126,7 @@ def build(config: ConfigDict) -> Experiment:
     decoding = make_decoding(
         config.data.decoder, config.data.interpolation, config.data.antialias
     )
-    train_source = _open(config, config.data.train_split)
-    held_out = config.data.eval_split or eval_split(
-        config.data.name, config.data.data_dir
-    )
-    eval_source = _open(config, held_out)
+    train_source, eval_source = task_of(config).open_data(config)
     num_classes = config.model.num_classes or train_source.num_classes
     program = build_program(
         config,
@@ -163,32 +159,26 @@ def build_program(
         examples: length of the training set.
         teacher: of the config, with arrays or with their shapes.
     """
-    model = make_model(config, num_classes)
+    task = task_of(config)
+    model = task.model(config, num_classes)
     check_frozen(config, model)
     steps_per_epoch = examples / config.train.batch_size
     total_steps = count_steps(config, steps_per_epoch)
+    length = Length(total_steps, steps_per_epoch)
     schedule = make_schedule(config, steps_per_epoch, total_steps)
     optimizer = make_optimizer(config, schedule)
-    mixing = make_mixing(config, steps_per_epoch, total_steps)
-    distillation = None if teacher is None else make_distillation(config, teacher)
     state_sharding: Any = sharding.replicated(mesh)
     if config.mesh.shard_optimizer:
         size = config.data.image_size
         state_sharding = sharded_optimizer(model, optimizer, size, mesh)
     train = partial(
         train_step,
-        loss=make_classification(config, model, mixing, distillation),
+        loss=task.loss(config, model, mesh, length, teacher),
         optimizer=optimizer,
         schedule=schedule,
         options=make_step_options(config),
     )
-    evaluate = partial(
-        eval_step,
-        model=model,
-        mean=config.data.mean,
-        std=config.data.std,
-        policy=POLICIES[config.tricks.precision],
-    )
+    evaluate = task.eval_step(config, model, mesh)
     constants = 0 if teacher is None else 1
     return Program(
         config=config,
@@ -227,7 +217,7 @@ def _teacher(
     config: ConfigDict,
     num_classes: int,
     mesh: Mesh,
-    source: Source,
+    source: Data,
     decoding: Decoding,
 ) -> Teacher | None:
     """The config's teacher, its arrays on the devices."""
@@ -237,13 +227,3 @@ def _teacher(
     if config.tricks.teacher_cache:
         teacher = with_cached_logits(teacher, config, mesh, source, decoding)
     return replace(teacher, variables=sharding.replicate(teacher.variables, mesh))
-
-
-def _open(config: ConfigDict, split: str) -> Source:
-    return open_source(
-        config.data.name,
-        split,
-        data_dir=config.data.data_dir,
-        image_size=config.data.image_size,
-        num_classes=config.model.num_classes or 1000,
-    )

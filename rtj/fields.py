@@ -64,6 +64,22 @@ def is_data_name(text: Any) -> bool:
     )
 
 
+SEGMENTATION_NAMES = "scenes | ade20k | tfds:NAME | folder:PATH"
+DETECTION_NAMES = "scenes | voc | folder:PATH"
+
+
+def is_segmentation_name(text: Any) -> bool:
+    """Whether `text` is of the form that names images with masks."""
+    kind, _, rest = text.partition(":")
+    return text in ("scenes", "ade20k") or (kind in ("tfds", "folder") and rest != "")
+
+
+def is_detection_name(text: Any) -> bool:
+    """Whether `text` is of the form that names images with boxes."""
+    kind, _, rest = text.partition(":")
+    return text in ("scenes", "voc") or (kind == "folder" and rest != "")
+
+
 _TEXT: Check = (lambda v: isinstance(v, str)), "text"
 _BOOL: Check = (lambda v: isinstance(v, bool)), "True | False"
 _RISING: Check = (
@@ -71,7 +87,14 @@ _RISING: Check = (
     "rising positive epochs",
 )
 
+TASKS = ("classification", "segmentation", "detection")
+_RISING_SIZES: Check = (
+    lambda v: len(v) > 0 and all(x > 0 for x in v) and list(v) == sorted(set(v)),
+    "rising positive numbers, at least one",
+)
+
 FIELDS: dict[str, Check] = {
+    "task": _one_of(*TASKS),
     "name": (lambda v: isinstance(v, str) and v != "", "a name"),
     "seed": _integer(0),
     "model.name": (lambda v: v in list_models(), " | ".join(list_models())),
@@ -89,11 +112,12 @@ FIELDS: dict[str, Check] = {
     "tricks.base_batch": _integer(1),
     "tricks.linear_scaling": _BOOL,
     "tricks.warmup_epochs": _number(0),
-    "tricks.schedule": _one_of("step", "cosine"),
+    "tricks.schedule": _one_of("step", "cosine", "poly"),
+    "tricks.poly_power": _number(1e-3),
     "tricks.step_epochs": _RISING,
     "tricks.step_factor": _number(0, 1),
     "tricks.momentum": _number(0, 1, open_high=True),
-    "tricks.nesterov": _one_of("inside", "outside"),
+    "tricks.nesterov": _one_of("inside", "outside", "none"),
     "tricks.initializer": _one_of(*INITIALIZERS),
     "tricks.zero_gamma": _BOOL,
     "tricks.weight_decay": _number(0),
@@ -125,6 +149,7 @@ FIELDS: dict[str, Check] = {
     "train.epochs": _number(0),
     "train.steps": _integer(0),
     "train.batch_size": _integer(1),
+    "train.eval_batch_size": _integer(0),
     "train.accumulate": _integer(1),
     "train.log_every": _integer(1),
     "train.eval_every": _number(0),
@@ -168,13 +193,52 @@ FIELDS: dict[str, Check] = {
 }
 
 
+# Of a task other than classification: its section, and fields that mean another thing.
+TASK_FIELDS: dict[str, dict[str, Check]] = {
+    "classification": {},
+    "segmentation": {
+        "data.name": (is_segmentation_name, SEGMENTATION_NAMES),
+        "segmentation.output_stride": (lambda v: v in (8, 16, 32), "8 | 16 | 32"),
+        "segmentation.aux": _BOOL,
+        "segmentation.aux_weight": _number(0),
+        "segmentation.dropout": _number(0, 1, open_high=True),
+        "segmentation.base_size": _integer(1),
+        "segmentation.scale": _range(0, math.inf),
+        "segmentation.canvas": _integer(1),
+    },
+    "detection": {
+        "data.name": (is_detection_name, DETECTION_NAMES),
+        "detection.neck": _one_of("c4", "fpn"),
+        "detection.short_side": _integer(1),
+        "detection.max_side": _integer(1),
+        "detection.max_objects": _integer(1),
+        "detection.anchor_sizes": _RISING_SIZES,
+        "detection.rpn_channels": _integer(1),
+        "detection.rpn_nms": _number(0, 1),
+        "detection.train_pre_nms": _integer(1),
+        "detection.train_post_nms": _integer(1),
+        "detection.test_pre_nms": _integer(1),
+        "detection.test_post_nms": _integer(1),
+        "detection.rpn_batch": _integer(2),
+        "detection.roi_batch": _integer(1),
+        "detection.roi_positive": _number(0, 1),
+        "detection.roi_size": _integer(1),
+        "detection.nms": _number(0, 1),
+        "detection.score_threshold": _number(0, 1),
+        "detection.max_detections": _integer(1),
+        "detection.metric": _one_of("11point", "area", "coco"),
+    },
+}
+
+
 def check_fields(flat: Mapping[str, Any]) -> None:
     """Raise ConfigError for the first field that is unknown, missing or wrong."""
-    for field in flat.keys() - FIELDS.keys():
-        raise unknown("config field", field, FIELDS)
-    for field in FIELDS.keys() - flat.keys():
+    fields = FIELDS | TASK_FIELDS.get(flat.get("task", ""), {})
+    for field in flat.keys() - fields.keys():
+        raise unknown("config field", field, fields)
+    for field in fields.keys() - flat.keys():
         raise ConfigError(f"config field {field!r} is missing")
-    for field, (holds, allowed) in FIELDS.items():
+    for field, (holds, allowed) in fields.items():
         value = flat[field]
         try:
             ok = holds(value)

@@ -15,12 +15,12 @@ computed; with PyTorch's `requires_grad=False` alone, statistics still move.
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
 import optax
 from flax import linen as nn
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from rtj.models.batch_norm import BatchNorm
 from rtj.models.stages import count_stages, stage_of
@@ -34,7 +34,7 @@ class FineTuning:
         frozen: this many of stem, stage 1, stage 2, ... stay as they are.
         freeze_batch_norm: all of batch norm uses its running statistics, which stay.
         stage_decay: the factor between a stage's rate and the next one's, in (0, 1].
-        head_factor: of the classifier's rate.
+        head_factor: of the rate of the classifier, or of all heads on a backbone.
     """
 
     frozen: int = 0
@@ -51,28 +51,27 @@ class FineTuning:
         """The factor of each parameter's learning rate, in `params`' structure."""
         stages = count_stages(params)
 
-        def factor(name: str) -> float:
-            stage = stage_of(name, stages)
+        def factor(path: tuple[str, ...]) -> float:
+            stage = stage_of(path, stages)
             if stage < self.frozen:
                 return 0.0
             if stage > stages:
                 return self.head_factor
             return self.stage_decay ** (stages - stage)
 
-        return {
-            name: jax.tree.map(partial(_always, factor(name)), part)
-            for name, part in params.items()
-        }
+        return unflatten_dict({path: factor(path) for path in flatten_dict(params)})
 
     def stop_gradients(self, params: dict[str, Any]) -> dict[str, Any]:
         """`params` through which no gradient reaches the frozen stages."""
         stages = count_stages(params)
-        return {
-            name: jax.lax.stop_gradient(part)
-            if stage_of(name, stages) < self.frozen
-            else part
-            for name, part in params.items()
-        }
+        return unflatten_dict(
+            {
+                path: jax.lax.stop_gradient(leaf)
+                if stage_of(path, stages) < self.frozen
+                else leaf
+                for path, leaf in flatten_dict(params).items()
+            }
+        )
 
     def batch_norm(self, params: dict[str, Any]) -> AbstractContextManager[Any]:
         """Inside it `model.apply(..., train=True)` leaves frozen statistics alone."""
@@ -88,16 +87,12 @@ class FineTuning:
         ) -> Any:
             module = context.module
             if isinstance(module, BatchNorm) and (
-                self.freeze_batch_norm or stage_of(module.path[0], stages) < self.frozen
+                self.freeze_batch_norm or stage_of(module.path, stages) < self.frozen
             ):
                 kwargs = kwargs | {"train": False}
             return call(*args, **kwargs)
 
         return nn.intercept_methods(intercept)
-
-
-def _always(value: float, _: Any) -> float:
-    return value
 
 
 def scale_by_stage(tuning: FineTuning) -> optax.GradientTransformation:

@@ -10,6 +10,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
 from rtj.errors import RtjError
+from rtj.models.stages import BACKBONE
 from rtj.state import TrainState
 from rtj.weights import load_weights
 from rtj.weights.fingerprint import fingerprint
@@ -31,7 +32,9 @@ class InitialWeights:
 
 
 def open_initial_weights(config: ConfigDict, model: nn.Module) -> InitialWeights | None:
-    """What `train.weights` names; None where it is empty.
+    """What `train.weights` names, weights of `model`; None where it is empty.
+
+    For segmentation and detection they are a classifier's, which becomes the backbone.
 
     Raises:
         CheckpointError, ConfigError: see `rtj.load_weights`.
@@ -39,12 +42,15 @@ def open_initial_weights(config: ConfigDict, model: nn.Module) -> InitialWeights
     train = config.train
     if not train.weights:
         return None
-    head: Head = "drop" if train.head == "reset" else "keep"
+    backbone = config.task != "classification"
+    head: Head = "drop" if train.head == "reset" or backbone else "keep"
     try:
         loaded = load_weights(model, train.weights, head=head, name=config.model.name)
     except RtjError as error:
         raise type(error)(f"train.weights={train.weights!r}: {error}") from error
     variables = jax.tree.map(np.asarray, flatten_dict(loaded))
+    if backbone:
+        variables = {(p[0], BACKBONE, *p[1:]): leaf for p, leaf in variables.items()}
     return InitialWeights(variables, fingerprint(loaded))
 
 

@@ -59,8 +59,8 @@ def train(
     writes. An error may be of one process alone, and the others then wait for it.
 
     Returns:
-        `step, epoch, top1, top5` (fractions of 1), `loss, examples` (of the
-        evaluation), `images_per_s, workdir`.
+        `step, epoch`, the evaluation's scores (`top1, top5`, fractions of 1, `loss,
+        examples` in classification), `images_per_s, workdir`.
 
     Raises:
         ConfigError, DataError, CheckpointError: nothing was lost; see the message.
@@ -77,7 +77,8 @@ def train(
         return finished
     experiment = build(config)
     if not is_run_folder(workdir):  # else it goes on from its checkpoint
-        initial = open_initial_weights(config, experiment.model)
+        classifier = experiment.task.initial_model(config, experiment.model)
+        initial = open_initial_weights(config, classifier)
         experiment = replace(experiment, initial=initial)
     check_profile(profile, experiment.total_steps)
     preflight.check_data(peers, experiment)
@@ -154,7 +155,7 @@ def _evaluate(run: Run, state: TrainState) -> None:
             )
         except Stopped:
             _save_and_stop(run, state)
-    if int(state.step) == run.experiment.total_steps and run.peers.lead:
+    if rows and int(state.step) == run.experiment.total_steps and run.peers.lead:
         write_predictions(run.workdir, rows)
     run.reporter.add_evaluation(int(state.step), result)
 

@@ -1,7 +1,10 @@
 """The parts of a run that a config decides: model, schedule, optimizer, mixing."""
 
+from functools import partial
 from typing import Any, cast
 
+import jax
+import jax.numpy as jnp
 import optax
 from flax import linen as nn
 from ml_collections import ConfigDict
@@ -19,9 +22,9 @@ from rtj.tricks.low_precision import POLICIES
 from rtj.tricks.mixup import Mixing
 from rtj.tricks.nesterov import nesterov
 from rtj.tricks.no_bias_decay import weight_decay
+from rtj.tricks.poly import poly
 from rtj.tricks.step_decay import step_decay
 from rtj.tricks.warmup import warmup
-from rtj.weights.load import variable_shapes
 
 
 def make_model(config: ConfigDict, num_classes: int) -> nn.Module:
@@ -32,6 +35,17 @@ def make_model(config: ConfigDict, num_classes: int) -> nn.Module:
 
     Raises:
         ConfigError: a field of `config.model` is set that the network does not have.
+    """
+    return create_model(
+        config.model.name, num_classes=num_classes, **network_options(config)
+    )
+
+
+def network_options(config: ConfigDict) -> dict[str, Any]:
+    """The options of `create_model` that the config sets, but for the classes.
+
+    Raises:
+        ConfigError: see `make_model`.
     """
     name = config.model.name
     allowed = model_options(name)
@@ -47,13 +61,10 @@ def make_model(config: ConfigDict, num_classes: int) -> nn.Module:
             )
     if "zero_gamma" in allowed:
         options["zero_gamma"] = config.tricks.zero_gamma
-    return create_model(
-        name,
-        num_classes=num_classes,
-        initializer=config.tricks.initializer,
-        dtype=POLICIES[config.tricks.precision].dtype,
-        **options,
-    )
+    return options | {
+        "initializer": config.tricks.initializer,
+        "dtype": POLICIES[config.tricks.precision].dtype,
+    }
 
 
 def count_steps(config: ConfigDict, steps_per_epoch: float) -> int:
@@ -72,11 +83,14 @@ def peak_lr(config: ConfigDict) -> float:
 def make_schedule(
     config: ConfigDict, steps_per_epoch: float, total_steps: int
 ) -> optax.Schedule:
-    """Warmup followed by step or cosine decay, in updates counted from 0."""
+    """Warmup, then step, cosine or polynomial decay, in updates counted from 0."""
     tricks, peak = config.tricks, peak_lr(config)
     warm = min(round(tricks.warmup_epochs * steps_per_epoch), total_steps)
     if tricks.schedule == "cosine":
         return warmup(peak, warm, cosine(peak, total_steps - warm))
+    if tricks.schedule == "poly":
+        after = poly(peak, total_steps - warm, tricks.poly_power)
+        return warmup(peak, warm, after)
     boundaries = [round(epoch * steps_per_epoch) - warm for epoch in tricks.step_epochs]
     return warmup(peak, warm, step_decay(peak, boundaries, tricks.step_factor))
 
@@ -128,7 +142,11 @@ def check_frozen(config: ConfigDict, model: nn.Module) -> None:
     frozen = config.train.frozen_stages
     if frozen == 0:
         return
-    allowed = 1 + count_stages(variable_shapes(model)["params"])
+    images = jax.ShapeDtypeStruct((1, *[config.data.image_size] * 2, 3), jnp.float32)
+    init = partial(model.init, train=False)
+    allowed = 1 + count_stages(
+        jax.eval_shape(init, jax.random.key(0), images)["params"]
+    )
     if frozen > allowed:
         raise ConfigError(
             f"train.frozen_stages={frozen}, but {config.model.name} has {allowed} "

@@ -19,11 +19,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from rtj.config import deciding_fields
-from rtj.data.bad_images import read
-from rtj.data.examples import Source
+from rtj.data.bad_images import read_example
 from rtj.errors import ConfigError, DataError, RtjError
 from rtj.experiment import Experiment
 from rtj.peers import Fact, Peers, as_error
+from rtj.task import Data
 from rtj.workdir import git_commit, versions
 
 _EXAMPLES = 256  # of each split, in the fingerprint of the data
@@ -186,14 +186,17 @@ def code_hash() -> str:
     return whole.hexdigest()[:12]
 
 
-def data_fingerprint(source: Source) -> str:
-    """A hash of ids, labels and images of up to 256 examples spread over `source`."""
+def data_fingerprint(source: Data) -> str:
+    """A hash of all that up to 256 examples spread over `source` hold."""
     whole = hashlib.sha256()
     count = min(_EXAMPLES, len(source))
     for index in np.linspace(0, len(source) - 1, count).round().astype(int).tolist():
-        image, label, name = read(source, index)
-        whole.update(f"{name}\0{label}\0".encode())
-        whole.update(image if isinstance(image, bytes) else image.tobytes())
+        for key, value in sorted(read_example(source, index).items()):
+            whole.update(f"{key}\0".encode())
+            if isinstance(value, bytes | np.ndarray):
+                whole.update(value if isinstance(value, bytes) else value.tobytes())
+            else:
+                whole.update(f"{value}\0".encode())
     return whole.hexdigest()[:12]
 
 

@@ -37,6 +37,7 @@ class Reporter:
         evaluation: Evaluation | None = None,
     ) -> None:
         self._train = experiment.config.train
+        self._shown = experiment.task.shown
         self._total_steps = experiment.total_steps
         self._writer = writer
         self._progress = progress
@@ -74,7 +75,8 @@ class Reporter:
         due = step % self._train.log_every == 0 or step == self._total_steps
         if due or skipped:
             self._writer.write(step, "train", values)
-        self._progress.update(step, _shown(values) if due else None)
+        shown = {key: values[key] for key in self._shown}
+        self._progress.update(step, shown if due else None)
         if due or not self._timed:
             self._report_speed(step)
         if skipped:
@@ -116,7 +118,3 @@ class Reporter:
             if key != "examples"
         )
         self._progress.note(f"evaluation at step {step}: {shown}")
-
-
-def _shown(values: Mapping[str, float]) -> dict[str, float]:
-    return {key: values[key] for key in ("loss", "top1", "lr")}

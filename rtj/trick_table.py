@@ -14,9 +14,12 @@ def trick_rows(config: ConfigDict) -> list[Row]:
     """(trick, on, value) for every trick of the paper, in the paper's order.
 
     What is not the paper's (CutMix, an average of the weights, fine-tuning) has a row
-    where it is on.
+    where it is on. Segmentation and detection have no targets to soften or mix.
     """
-    return _efficient(config) + _refinements(config) + _beyond(config)
+    refinements = _refinements(config)
+    if config.task != "classification":
+        refinements = refinements[:1]
+    return _efficient(config) + refinements + _beyond(config)
 
 
 def _efficient(config: ConfigDict) -> list[Row]:
@@ -80,11 +83,17 @@ def _beyond(config: ConfigDict) -> list[Row]:
         (
             "initial weights",
             train.weights != "",
-            f"{train.weights}, classifier: {train.head}",
+            f"{train.weights}, {_place_of_weights(config)}",
         ),
         ("frozen", bool(frozen or norms), ", ".join(filter(None, [frozen, norms]))),
     ]
     return [row for row in rows if row[1]]
+
+
+def _place_of_weights(config: ConfigDict) -> str:
+    if config.task != "classification":
+        return "in the backbone"
+    return f"classifier: {config.train.head}"
 
 
 def _distillation(config: ConfigDict) -> str:
@@ -103,6 +112,8 @@ def _schedule(config: ConfigDict) -> str:
     tricks = config.tricks
     if tricks.schedule == "cosine":
         return "to 0 at the end"
+    if tricks.schedule == "poly":
+        return f"polynomial decay of power {tricks.poly_power:g}"
     epochs = ", ".join(f"{epoch:g}" for epoch in tricks.step_epochs)
     return f"step decay x{tricks.step_factor:g} at epochs {epochs}"
 

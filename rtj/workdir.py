@@ -63,7 +63,8 @@ def check_workdir(workdir: Path, config: ConfigDict) -> None:
 def _read_config(path: Path) -> dict[str, Any]:
     """A stored flat config; fields that it is too old to have, as they are when off."""
     old = json.loads(path.read_text())
-    return flatten(default_config(old["data.name"])) | old
+    task = old.get("task", "classification")
+    return flatten(default_config(old["data.name"], task)) | old
 
 
 def open_workdir(workdir: Path, config: ConfigDict, **facts: Any) -> None:

@@ -7,6 +7,7 @@ in evaluation a bad one is left out of the sums, and the counts say so.
 
 import logging
 import threading
+from typing import Any
 
 import numpy as np
 
@@ -49,13 +50,23 @@ class BadImages:
         _log.warning("%s: skipped: %s", self._name, error)
 
 
-def read(source: Source, index: int) -> tuple[bytes | np.ndarray, int, str]:
-    """One example's image, label and id; every failure becomes a DataError."""
+def read_example(source: Any, index: int) -> Any:
+    """`source[index]`; every failure becomes a DataError."""
     try:
-        example = source[index]
-        image, label, name = example["image"], int(example["label"]), example["id"]
+        return source[index]
     except DataError:
         raise
+    except Exception as error:
+        raise DataError(
+            f"{source.name}: example number {index} cannot be read: {error!r}"
+        ) from error
+
+
+def read(source: Source, index: int) -> tuple[bytes | np.ndarray, int, str]:
+    """One example's image, label and id; every failure becomes a DataError."""
+    example = read_example(source, index)
+    try:
+        image, label, name = example["image"], int(example["label"]), example["id"]
     except Exception as error:
         raise DataError(
             f"{source.name}: example number {index} cannot be read: {error!r}"

@@ -158,16 +158,7 @@ def data_size(config: ConfigDict) -> tuple[int, int]:
 
 def abstract_inputs(program: Program) -> tuple[Any, ...]:
     """Shapes and dtypes of all that a program's train step takes."""
-    config = program.config
-    rows, size = config.train.batch_size, config.data.image_size
-    numbers = jax.ShapeDtypeStruct((rows,), np.int32)
-    batch = {
-        "image": jax.ShapeDtypeStruct((rows, size, size, 3), np.uint8),
-        "label": numbers,
-        "index": numbers,
-    }
-    if config.data.repeats > 1:
-        batch["copy"] = numbers
+    batch = program.task.abstract_batch(program.config)
     return program.abstract_state(), batch, *program.constants
 
 

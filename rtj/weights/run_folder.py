@@ -45,7 +45,7 @@ def read_config(path: Path) -> ConfigDict | None:
 def _parse_config(path: Path) -> ConfigDict:
     try:
         flat = json.loads(path.read_text())
-        config = default_config(flat["data.name"])
+        config = default_config(flat["data.name"], flat.get("task", "classification"))
         with config.unlocked():
             for field, value in flat.items():
                 value = tuple(value) if isinstance(value, list) else value

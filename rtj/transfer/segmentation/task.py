@@ -1,0 +1,168 @@
+"""Segmentation: data, network, loss, batches and scores for the loop."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
+
+import jax
+import numpy as np
+from flax import linen as nn
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from rtj.data.prefetch import BatchIterator
+from rtj.inputs import eval_batch_size, reading
+from rtj.models import create_model
+from rtj.parts import make_fine_tuning, network_options
+from rtj.step_options import Batch
+from rtj.task import Data, Length
+from rtj.teacher import Teacher
+from rtj.transfer.segmentation.fcn import FCN, create_fcn
+from rtj.transfer.segmentation.mean_iou import mean_iou, pixel_accuracy
+from rtj.transfer.segmentation.pipeline import eval_batches, train_batches
+from rtj.transfer.segmentation.sources import eval_split, open_masks
+from rtj.transfer.segmentation.training import Segmentation, eval_step
+from rtj.tricks.low_precision import POLICIES
+
+
+class SegmentationTask:
+    """See `rtj.task.Task`."""
+
+    shown = ("loss", "pixel_accuracy", "lr")
+
+    def open_data(self, config: ConfigDict) -> tuple[Data, Data]:
+        """See `rtj.transfer.segmentation.sources`."""
+        data = config.data
+        held_out = data.eval_split or eval_split(data.name, data.data_dir)
+        return (
+            open_masks(data.name, data.train_split, data_dir=data.data_dir),
+            open_masks(data.name, held_out, data_dir=data.data_dir),
+        )
+
+    def model(self, config: ConfigDict, num_classes: int) -> FCN:
+        """FCN on the config's network."""
+        return make_fcn(config, num_classes)
+
+    def loss(
+        self,
+        config: ConfigDict,
+        model: nn.Module,
+        mesh: Mesh,
+        length: Length,
+        teacher: Teacher | None,
+    ) -> Segmentation:
+        """Cross-entropy of the pixels, of both heads."""
+        options, data = config.segmentation, config.data
+        return Segmentation(
+            model=cast(FCN, model),
+            augment={
+                "seed": config.seed,
+                "base": options.base_size,
+                "crop": data.image_size,
+                "scale": options.scale,
+                "flip": data.flip,
+                "mean": data.mean,
+                "std": data.std,
+            },
+            aux_weight=options.aux_weight,
+            tuning=make_fine_tuning(config),
+        )
+
+    def eval_step(
+        self, config: ConfigDict, model: nn.Module, mesh: Mesh
+    ) -> Callable[[dict[str, Any], Batch], dict[str, jax.Array]]:
+        """See `rtj.transfer.segmentation.training.eval_step`."""
+        return partial(
+            eval_step,
+            model=cast(FCN, model),
+            mean=config.data.mean,
+            std=config.data.std,
+            policy=POLICIES[config.tricks.precision],
+        )
+
+    def initial_model(self, config: ConfigDict, model: nn.Module) -> nn.Module:
+        """The classifier whose weights the backbone takes."""
+        return create_model(config.model.name, **network_options(config))
+
+    def training_batches(self, experiment: Any, start_step: int) -> BatchIterator:
+        """Images on a canvas, in the order of the stream."""
+        config = experiment.config
+        return train_batches(
+            experiment.train_source,
+            batch_size=config.train.batch_size,
+            canvas=config.segmentation.canvas,
+            seed=config.seed,
+            start_step=start_step,
+            stop_step=experiment.total_steps,
+            **reading(experiment),
+        )
+
+    def evaluation_batches(self, experiment: Any) -> BatchIterator:
+        """Whole images, those of a like size together."""
+        return eval_batches(
+            experiment.eval_source,
+            batch_size=eval_batch_size(experiment),
+            **reading(experiment),
+        )
+
+    def scores(
+        self, experiment: Any, keep_rows: Callable[[np.ndarray], None]
+    ) -> "SegmentationScores":
+        """Mean IoU, pixel accuracy and loss."""
+        return SegmentationScores(len(experiment.eval_source))
+
+    def abstract_batch(self, config: ConfigDict) -> dict[str, jax.ShapeDtypeStruct]:
+        """Canvases."""
+        rows, side = config.train.batch_size, config.segmentation.canvas
+        return {
+            "image": jax.ShapeDtypeStruct((rows, side, side, 3), np.uint8),
+            "mask": jax.ShapeDtypeStruct((rows, side, side), np.uint8),
+            "size": jax.ShapeDtypeStruct((rows, 2), np.int32),
+            "index": jax.ShapeDtypeStruct((rows,), np.int32),
+        }
+
+
+class SegmentationScores:
+    """Adds up confusion matrices; `examples` is the length of the data set."""
+
+    def __init__(self, examples: int) -> None:
+        self._examples = examples
+        self._confusion: np.ndarray | int = 0
+        self._sums = {"loss": 0.0, "examples": 0.0, "skipped": 0.0}
+
+    def add(self, part: dict[str, np.ndarray]) -> None:
+        """See `rtj.task.Scores`."""
+        self._confusion = self._confusion + part["confusion"].astype(np.int64)
+        self._sums = {k: value + float(part[k]) for k, value in self._sums.items()}
+
+    def result(self) -> dict[str, float]:
+        """`mean_iou`, `pixel_accuracy`, `loss` (mean over images) and `examples`."""
+        examples, skipped = (round(self._sums[k]) for k in ("examples", "skipped"))
+        if examples + skipped != self._examples:
+            raise RuntimeError(
+                f"evaluation counted {examples} examples and {skipped} that cannot be "
+                f"decoded, of {self._examples}"
+            )
+        confusion = np.asarray(self._confusion)
+        return {
+            "mean_iou": mean_iou(confusion),
+            "pixel_accuracy": pixel_accuracy(confusion),
+            "loss": self._sums["loss"] / examples,
+            "examples": examples,
+        }
+
+
+def make_fcn(config: ConfigDict, num_classes: int) -> FCN:
+    """The FCN of a config."""
+    options = config.segmentation
+    return create_fcn(
+        config.model.name,
+        num_classes,
+        aux=options.aux,
+        dropout=options.dropout,
+        output_stride=options.output_stride,
+        **network_options(config),
+    )
+
+
+TASK = SegmentationTask()

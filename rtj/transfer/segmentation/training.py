@@ -1,0 +1,126 @@
+"""What segmentation asks of a step: its loss on a batch, and its evaluation."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from rtj.data.augment import normalize
+from rtj.fine_tuning import FineTuning
+from rtj.state import TrainState
+from rtj.step_options import Batch, Metrics
+from rtj.transfer.segmentation.augment import augment
+from rtj.transfer.segmentation.fcn import FCN
+from rtj.transfer.segmentation.loss import (
+    AUX_WEIGHT,
+    IGNORE_LABEL,
+    fcn_loss,
+    pixel_cross_entropy,
+)
+from rtj.transfer.segmentation.mean_iou import confusion_matrix
+from rtj.tricks.low_precision import Policy, matmul_precision
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """How an FCN learns; a `rtj.step_options.Loss`.
+
+    A batch has `image` uint8 (B, C, C, 3), `mask` uint8 (B, C, C), `size` int32 (B, 2),
+    the height and width of the image at the canvas' upper left, and `index` int32.
+    Reported are `loss`, both heads', and `pixel_accuracy` of the main head on the crop.
+
+    Attributes:
+        augment: keyword arguments of `rtj.transfer.segmentation.augment.augment`.
+        aux_weight: of the auxiliary head's loss.
+        tuning: what of the network is trained.
+    """
+
+    model: FCN
+    augment: dict[str, Any]
+    aux_weight: float = AUX_WEIGHT
+    tuning: FineTuning = field(default_factory=FineTuning)
+
+    def __call__(
+        self,
+        params: Any,
+        state: TrainState,
+        batch: Batch,
+        constants: tuple[Any, ...],
+        dropout_key: jax.Array,
+        scale: jax.Array,
+    ) -> tuple[jax.Array, tuple[Any, Metrics]]:
+        """See `rtj.step_options.Loss`."""
+        images, masks = augment(
+            batch["image"],
+            batch["mask"],
+            batch["size"],
+            batch["index"],
+            state.step,
+            **self.augment,
+        )
+        with self.tuning.batch_norm(params):
+            logits, updates = self.model.apply(
+                {
+                    "params": self.tuning.stop_gradients(params),
+                    "batch_stats": state.batch_stats,
+                },
+                images,
+                train=True,
+                mutable=["batch_stats"],
+                rngs={"dropout": dropout_key},
+            )
+        loss = fcn_loss(logits, masks, aux_weight=self.aux_weight)
+        counted = masks != IGNORE_LABEL
+        right = counted & (logits.out.argmax(-1) == masks)
+        means = {
+            "loss": loss,
+            "pixel_accuracy": right.sum() / jnp.maximum(counted.sum(), 1),
+        }
+        # A step divides by the examples, and these are means over pixels already.
+        sums = {name: mean * images.shape[0] for name, mean in means.items()}
+        return loss * scale, (updates.get("batch_stats", {}), sums)
+
+
+def eval_step(
+    variables: dict[str, Any],
+    batch: Batch,
+    *,
+    model: FCN,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    policy: Policy,
+) -> Metrics:
+    """The confusion matrix of a batch of whole images, and the sum of their losses.
+
+    What stands right of and below an image on its canvas is the mean colour to the
+    network and nobody's pixel to the scores.
+
+    Returns:
+        `confusion` int32 (K, K); `loss`, the sum over images of the mean over an
+        image's pixels; `examples` and `skipped` (those that cannot be decoded).
+    """
+    inside = inside_image(batch["size"], batch["image"].shape[1:3])
+    images = jnp.where(
+        inside[..., None], normalize(batch["image"], mean=mean, std=std), 0
+    )
+    with matmul_precision(policy):
+        logits: Any = model.apply(variables, images, train=False)
+    masks = jnp.where(inside, batch["mask"], IGNORE_LABEL).astype(jnp.int32)
+    losses = jax.vmap(pixel_cross_entropy)(logits.out[:, None], masks[:, None])
+    there, decoded = batch["index"] >= 0, batch["size"].min(axis=1) > 0
+    return {
+        "confusion": confusion_matrix(
+            logits.out.argmax(-1), masks, logits.out.shape[-1]
+        ),
+        "loss": jnp.where(there, losses, 0).sum(),
+        "examples": (there & decoded).sum(dtype=jnp.int32),
+        "skipped": (there & ~decoded).sum(dtype=jnp.int32),
+    }
+
+
+def inside_image(sizes: jax.Array, canvas: tuple[int, ...]) -> jax.Array:
+    """(B, 2) heights and widths to (B, *canvas) bool: which pixels are an image's."""
+    rows = jnp.arange(canvas[0]) < sizes[:, :1]
+    columns = jnp.arange(canvas[1]) < sizes[:, 1:]
+    return rows[:, :, None] & columns[:, None, :]
