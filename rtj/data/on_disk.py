@@ -75,6 +75,18 @@ def find_split(split: str, there: Iterable[str], root: Path, name: str) -> str:
     )
 
 
+def held_out(name: str, splits: Iterable[str]) -> str:
+    """The split to evaluate on, 'validation' (or 'val') before 'test'; or DataError."""
+    splits = list(splits)
+    for split in HELD_OUT:
+        if split in splits:
+            return split
+    raise DataError(
+        f"{name}: no split {', '.join(HELD_OUT)} among {', '.join(splits)}; name one "
+        "with data.eval_split"
+    )
+
+
 def some(found: str, names: Iterable[str]) -> str:
     """The names nearest to `found`, and how many more there are."""
     near = nearest_first(found, names)

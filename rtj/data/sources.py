@@ -13,7 +13,7 @@ from rtj.data import folder_source, tar_source, tfds_source
 from rtj.data.examples import Example, Source
 from rtj.data.folder_source import FolderSource
 from rtj.data.memory import ArraySource, SyntheticSource, synthetic_label
-from rtj.data.on_disk import HELD_OUT
+from rtj.data.on_disk import held_out
 from rtj.data.subset import Subset, parse_split
 from rtj.data.tar_source import TarSource
 from rtj.data.tfds_source import TfdsSource
@@ -117,24 +117,14 @@ def eval_split(name: str, data_dir: str = "") -> str:
     """
     if on_disk := _on_disk(name):
         layout, path = on_disk
-        return _held_out(name, layout.splits(path, name))
+        return held_out(name, layout.splits(path, name))
     if name == "digits":
         return "test"
     tfds_name = _tfds_name(name)
     if name == "imagenet" or tfds_name is None:
         return "validation"
     builder = tfds_source.open_builder(tfds_name, data_dir)
-    return _held_out(name, list(builder.info.splits))
-
-
-def _held_out(name: str, splits: list[str]) -> str:
-    for split in HELD_OUT:
-        if split in splits:
-            return split
-    raise DataError(
-        f"{name}: no split {', '.join(HELD_OUT)} among {', '.join(splits)}; name one "
-        "with data.eval_split"
-    )
+    return held_out(name, list(builder.info.splits))
 
 
 def open_source(

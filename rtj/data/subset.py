@@ -44,27 +44,31 @@ class Subset:
     """
 
     def __init__(self, source: Source, bounds: tuple[str, str]):
-        count = len(source)
-        start = _position(bounds[0] or "0", count)
-        stop = _position(bounds[1] or str(count), count)
-        if not 0 <= start < stop <= count:
-            raise DataError(
-                f"{source.name}: the part [{bounds[0]}:{bounds[1]}] of {count} "
-                f"examples is [{start}:{stop}]; allowed: 0 <= start < end <= {count}"
-            )
-        order = np.argsort(hashing.make_key(_ORDER_STREAM, np.arange(count)))
         self.name = source.name
         self.num_classes = source.num_classes
         if hasattr(source, "class_names"):
             self.class_names = source.class_names
         self._source = source
-        self._indices = np.sort(order[start:stop]).astype(np.int32)
+        self._indices = part_indices(len(source), bounds, source.name)
 
     def __len__(self) -> int:
         return len(self._indices)
 
     def __getitem__(self, index: int, /) -> Example:
         return self._source[int(self._indices[index])]
+
+
+def part_indices(count: int, bounds: tuple[str, str], name: str) -> np.ndarray:
+    """Which of `count` examples a part holds, sorted, int32; errors as of `Subset`."""
+    start = _position(bounds[0] or "0", count)
+    stop = _position(bounds[1] or str(count), count)
+    if not 0 <= start < stop <= count:
+        raise DataError(
+            f"{name}: the part [{bounds[0]}:{bounds[1]}] of {count} examples is "
+            f"[{start}:{stop}]; allowed: 0 <= start < end <= {count}"
+        )
+    order = np.argsort(hashing.make_key(_ORDER_STREAM, np.arange(count)))
+    return np.sort(order[start:stop]).astype(np.int32)
 
 
 def _position(bound: str, count: int) -> int:

@@ -7,6 +7,7 @@ needs neither the builder's code nor the network.
 import difflib
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,6 +129,20 @@ def _not_prepared(text: str, data_dir: str) -> DataError:
     )
 
 
+def open_split(builder: Any, split: str, name: str, encoded: Sequence[str]) -> Any:
+    """Random access to a split's records, the features `encoded` as their bytes.
+
+    Raises DataError, with `name` for the data set, if there is no such split.
+    """
+    import tensorflow_datasets as tfds
+
+    decoders = {feature: tfds.decode.SkipDecoding() for feature in encoded}
+    try:
+        return builder.as_data_source(split, decoders=decoders)
+    except Exception as error:
+        raise _split_error(name, split, list(builder.info.splits), error) from error
+
+
 class TfdsSource:
     """One split of a prepared TFDS data set; images stay encoded bytes.
 
@@ -144,10 +159,7 @@ class TfdsSource:
     """
 
     def __init__(self, builder: Any, split: str, name: str):
-        import tensorflow_datasets as tfds
-
-        info = builder.info
-        features = dict(info.features.items())
+        features = dict(builder.info.features.items())
         missing = [key for key in ("image", "label") if key not in features]
         if missing or not hasattr(features["label"], "num_classes"):
             raise DataError(
@@ -159,12 +171,7 @@ class TfdsSource:
         self.class_names = list(features["label"].names)
         self._split = split
         self._id = next((key for key in _ID_FEATURES if key in features), None)
-        try:
-            self._data = builder.as_data_source(
-                split, decoders={"image": tfds.decode.SkipDecoding()}
-            )
-        except Exception as error:
-            raise _split_error(name, split, list(info.splits), error) from error
+        self._data = open_split(builder, split, name, ["image"])
 
     def __len__(self) -> int:
         return len(self._data)
