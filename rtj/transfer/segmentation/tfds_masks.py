@@ -53,7 +53,7 @@ def open_tfds(
     pairs = TfdsPairs(builder, split, name)
     classes = _known(builder.name)
     if builder.name == SCENE_PARSE:
-        _check_scene_parse(pairs, name)
+        _check_scene_parse(pairs, name, data_dir)
     if classes is None:
         if not num_classes:
             num_classes = count_classes(TfdsPairs(builder, "train", name), name)
@@ -73,13 +73,13 @@ def _known(tfds_name: str) -> Classes | None:
     return None
 
 
-def _check_scene_parse(pairs: "TfdsPairs", name: str) -> None:
+def _check_scene_parse(pairs: "TfdsPairs", name: str, data_dir: str) -> None:
     if len(pairs) and pairs.mask(0)[0][_PNG_COLOUR_TYPE] != _GREY:
         raise DataError(
             f"{name}: the annotations of tfds:{SCENE_PARSE} are colours, those of the "
             "instances of 100 classes; the benchmark's masks are grey and come as "
             "ADEChallengeData2016: unpack that in the TFDS data dir "
-            f"({tfds_source.tfds_dir()}), or give it as folder:PATH"
+            f"({tfds_source.tfds_dir(data_dir)}), or give it as folder:PATH"
         )
 
 
