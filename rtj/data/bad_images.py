@@ -7,7 +7,8 @@ in evaluation a bad one is left out of the sums, and the counts say so.
 
 import logging
 import threading
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -50,27 +51,24 @@ class BadImages:
         _log.warning("%s: skipped: %s", self._name, error)
 
 
-def read_example(source: Any, index: int) -> Any:
-    """`source[index]`; every failure becomes a DataError."""
+@contextmanager
+def reading(name: str, index: int) -> Iterator[None]:
+    """Turns every failure to read example `index` of source `name` into a DataError."""
     try:
-        return source[index]
+        yield
     except DataError:
         raise
     except Exception as error:
         raise DataError(
-            f"{source.name}: example number {index} cannot be read: {error!r}"
+            f"{name}: example number {index} cannot be read: {error!r}"
         ) from error
 
 
 def read(source: Source, index: int) -> tuple[bytes | np.ndarray, int, str]:
     """One example's image, label and id; every failure becomes a DataError."""
-    example = read_example(source, index)
-    try:
+    with reading(source.name, index):
+        example = source[index]
         image, label, name = example["image"], int(example["label"]), example["id"]
-    except Exception as error:
-        raise DataError(
-            f"{source.name}: example number {index} cannot be read: {error!r}"
-        ) from error
     if not 0 <= label < source.num_classes:
         raise DataError(
             f"{source.name}: example {name} has label {label}; allowed are 0 to "

@@ -1,4 +1,4 @@
-"""One example's bytes or array -> the square RGB uint8 image of a batch."""
+"""One example's bytes or array -> the RGB uint8 image of a batch."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import numpy as np
 from rtj.data import crop, images
 from rtj.data.crop import Box, IntBox
 from rtj.data.images import Opened
-from rtj.data.resize import INTERPOLATIONS, SUPPORT, check_antialias, resize
+from rtj.data.resize import INTERPOLATIONS, SUPPORT, Size, check_antialias, resize
 from rtj.errors import ConfigError
 
 # JPEGs are decoded at 1/2, 1/4 or 1/8 only while the crop stays this many times
@@ -63,16 +63,16 @@ def train_image(
     """
     image = images.open_image(data, example_id, how.decoder)
     box = crop.random_box(image.width, image.height, rule, numbers)
-    scale = _scale(image, box, size)
+    scale = _scale(image, box, (size, size))
     if how.antialias:
-        return _resize_in_context(image, box, scale, size, how)
+        return _resize_in_context(image, box, scale, (size, size), how)
     pixels = image.region(box, scale)
     whole = (0, 0, pixels.shape[1], pixels.shape[0])
-    return resize(pixels, whole, size, how.interpolation, how.antialias)
+    return resize(pixels, whole, (size, size), how.interpolation, how.antialias)
 
 
 def _resize_in_context(
-    image: Opened, box: Box, scale: int, size: int, how: Decoding
+    image: Opened, box: Box, scale: int, size: Size, how: Decoding
 ) -> np.ndarray:
     """Resizes a box; its edge is filtered with what lies beyond, not cut off."""
     around = _reach(box, image, size, SUPPORT[how.interpolation] * scale)
@@ -87,9 +87,10 @@ def _resize_in_context(
     return resize(pixels, inside, size, how.interpolation, how.antialias)
 
 
-def _scale(image: Opened, box: IntBox, size: int) -> int:
+def _scale(image: Opened, box: IntBox, size: Size) -> int:
     """The largest scale that leaves the crop `_GAP` times the target."""
-    room = min(box[2] - box[0], box[3] - box[1]) / (_GAP * size)
+    height, width = size
+    room = min((box[2] - box[0]) / width, (box[3] - box[1]) / height) / _GAP
     return next((scale for scale in image.scales if scale <= room), 1)
 
 
@@ -105,14 +106,30 @@ def eval_image(
     """
     image = images.open_image(data, example_id, how.decoder)
     box = crop.centre_box(image.width, image.height, resized, size)
-    return _resize_in_context(image, box, 1, size, how)
+    return _resize_in_context(image, box, 1, (size, size), how)
 
 
-def _reach(box: Box, image: Opened, size: int, support: int) -> IntBox:
+def whole_image(
+    image: Opened, size: Size, how: Decoding, *, may_reduce: bool
+) -> np.ndarray:
+    """The whole image, resized to `size` = (height, width): uint8 (*size, 3) RGB.
+
+    Args:
+        may_reduce: decode a JPEG at 1/2, 1/4 or 1/8 where that leaves twice `size`,
+            as for the crops in training.
+
+    Raises UndecodableImage (a DataError), naming the example.
+    """
+    box = (0, 0, image.width, image.height)
+    scale = _scale(image, box, size) if may_reduce else 1
+    return _resize_in_context(image, box, scale, size, how)
+
+
+def _reach(box: Box, image: Opened, size: Size, support: int) -> IntBox:
     """The whole pixels that a filter may look at to resize `box` to `size`."""
     left, top, right, bottom = box
-    x = support * max(1.0, (right - left) / size) + 1
-    y = support * max(1.0, (bottom - top) / size) + 1
+    x = support * max(1.0, (right - left) / size[1]) + 1
+    y = support * max(1.0, (bottom - top) / size[0]) + 1
     return (
         max(0, math.floor(left - x)),
         max(0, math.floor(top - y)),

@@ -4,8 +4,6 @@ What a batch holds is a function of (seed, step) alone, never of the number of t
 or processes.
 """
 
-import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,27 +14,15 @@ from rtj.data.decode import PILLOW, Decoding
 from rtj.data.examples import Source
 from rtj.data.images import UndecodableImage
 from rtj.data.prefetch import Batch, BatchIterator, choose_workers
-from rtj.errors import ConfigError, DataError
+from rtj.data.rows import (
+    check_not_empty,
+    check_steps,
+    rows_per_process,
+    with_substitutes,
+)
+from rtj.errors import ConfigError
 
 CROP_STREAM = 0xC401
-_SUBSTITUTE_STREAM = 0x5B57
-
-
-def _rows_per_process(batch_size: int, index: int, count: int) -> int:
-    if count < 1 or not 0 <= index < count:
-        raise ConfigError(
-            f"process_index={index}: from 0 to process_count - 1 = {count - 1}"
-        )
-    if batch_size < 1 or batch_size % count:
-        raise ConfigError(
-            f"batch_size={batch_size}: a positive multiple of process_count={count}"
-        )
-    return batch_size // count
-
-
-def _check_not_empty(source: Source) -> None:
-    if len(source) == 0:
-        raise DataError(f"{source.name}: the data set is empty")
 
 
 @dataclass(frozen=True)
@@ -103,17 +89,14 @@ def train_batches(
       ConfigError here for a bad argument; DataError from `next` for an example that
       cannot be read, or for too many that cannot be decoded.
     """
-    rows = _rows_per_process(batch_size, process_index, process_count)
+    rows = rows_per_process(batch_size, process_index, process_count)
     rule = crop.make_rule(crop_area, crop_ratio, crop_form)
-    if not 0 <= start_step <= stop_step:
-        raise ConfigError(
-            f"start_step={start_step}, stop_step={stop_step}: 0 <= start <= stop"
-        )
-    _check_not_empty(source)
+    check_steps(start_step, stop_step)
+    check_not_empty(source)
     options = TrainOptions(image_size, seed, rule, decoding, repeats)
     bad = BadImages(source.name, len(source), max_bad_images)
 
-    def allocate() -> Batch:
+    def allocate(number: int) -> Batch:
         batch = _empty(rows, image_size)
         return batch if repeats == 1 else batch | {"copy": np.empty(rows, np.int32)}
 
@@ -150,7 +133,9 @@ def _fill_train(
     if repeats > 1:
         out["copy"][:] = copies
     for row, first_choice in enumerate(indices.tolist()):
-        for index in _with_substitutes(seed, int(epochs[row]), first_choice, source):
+        for index in with_substitutes(
+            seed, int(epochs[row]), first_choice, len(source)
+        ):
             data, label, name = read(source, index)
             try:
                 out["image"][row] = decode.train_image(
@@ -161,17 +146,6 @@ def _fill_train(
                 continue
             out["label"][row], out["index"][row] = label, index
             break
-
-
-def _with_substitutes(
-    seed: int, epoch: int, index: int, source: Source
-) -> Iterator[int]:
-    """`index`, then what takes its place: drawn from the whole data set, so that the
-    neighbours of bad images, often of their class, are not seen more often."""
-    yield index
-    for attempt in itertools.count():
-        key = hashing.make_key(_SUBSTITUTE_STREAM, seed, epoch, index, attempt)
-        yield int(key[0] % np.uint64(len(source)))
 
 
 def eval_batches(
@@ -204,15 +178,15 @@ def eval_batches(
       ConfigError here for a bad argument; DataError from `next` for an example that
       cannot be read, or for too many that cannot be decoded.
     """
-    rows = _rows_per_process(batch_size, process_index, process_count)
+    rows = rows_per_process(batch_size, process_index, process_count)
     if eval_resize < image_size:
         raise ConfigError(
             f"eval_resize={eval_resize}: at least image_size={image_size}"
         )
-    _check_not_empty(source)
+    check_not_empty(source)
     bad = BadImages(source.name, len(source), max_bad_images)
 
-    def allocate() -> Batch:
+    def allocate(number: int) -> Batch:
         return _empty(rows, image_size) | {"mask": np.zeros(rows, bool)}
 
     def fill(number: int, first: int, out: Batch) -> None:

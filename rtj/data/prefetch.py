@@ -20,6 +20,8 @@ import numpy as np
 from rtj.errors import ConfigError
 
 Batch = dict[str, np.ndarray]
+# (number of the batch).
+Allocate = Callable[[int], Batch]
 # (number of the batch, number of the first row, views of rows to write).
 Fill = Callable[[int, int, Batch], None]
 
@@ -36,9 +38,7 @@ class _Assembly:
     that the kernel has yet to provide costs as much as resizing its images.
     """
 
-    def __init__(
-        self, allocate: Callable[[], Batch], fill: Fill, rows: int, chunk: int
-    ) -> None:
+    def __init__(self, allocate: Allocate, fill: Fill, rows: int, chunk: int) -> None:
         self._allocate, self._fill = allocate, fill
         self._chunk, self._per_batch = chunk, rows // chunk
         self._lock = threading.Lock()
@@ -51,7 +51,7 @@ class _Assembly:
         number, part = divmod(k, self._per_batch)
         with self._lock:
             if number not in self._open:
-                self._open[number] = self._allocate()
+                self._open[number] = self._allocate(number)
             batch = self._open[number]
         first = part * self._chunk
         self._fill(
@@ -76,7 +76,8 @@ class BatchIterator(Iterator[Batch]):
     a thread is raised here as DataError.
 
     Args:
-        allocate: makes the arrays of one batch.
+        allocate: makes the arrays of batch `number`, counted from 0; their shapes
+            may differ from batch to batch, their number of rows may not.
         fill: writes rows of batch `number`, counted from 0, given as views; `first`
             is the number of the first of these rows.
         num_batches: to yield.
@@ -86,7 +87,7 @@ class BatchIterator(Iterator[Batch]):
 
     def __init__(
         self,
-        allocate: Callable[[], Batch],
+        allocate: Allocate,
         fill: Fill,
         num_batches: int,
         rows: int,

@@ -17,6 +17,8 @@ from PIL import Image
 from rtj.data.crop import Box
 from rtj.errors import ConfigError
 
+# (height, width), pixels.
+Size = tuple[int, int]
 INTERPOLATIONS = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
@@ -35,21 +37,22 @@ def check_antialias(antialias: bool) -> None:
 
 
 def resize(
-    pixels: np.ndarray, box: Box, size: int, interpolation: str, antialias: bool
+    pixels: np.ndarray, box: Box, size: Size, interpolation: str, antialias: bool
 ) -> np.ndarray:
-    """`box` of an image as uint8 (size, size, 3) RGB.
+    """`box` of an image as uint8 (height, width, 3) RGB.
 
     Args:
         pixels: uint8 (h, w) grey or (h, w, 3) RGB.
         box: in pixels of it, fractions allowed; the filter looks beyond it as far as
             it reaches.
+        size: (height, width) of the result.
         interpolation: a key of `INTERPOLATIONS`. Pillow's cubic has a = -0.5,
             OpenCV's -0.75.
     """
     if antialias:
         image = Image.fromarray(pixels)
         found = np.asarray(
-            image.resize((size, size), INTERPOLATIONS[interpolation], box=box)
+            image.resize(size[::-1], INTERPOLATIONS[interpolation], box=box)
         )
     else:
         found = _interpolate(pixels, box, size, interpolation)
@@ -58,13 +61,13 @@ def resize(
 
 
 def _interpolate(
-    pixels: np.ndarray, box: Box, size: int, interpolation: str
+    pixels: np.ndarray, box: Box, size: Size, interpolation: str
 ) -> np.ndarray:
     cv2 = _cv2()
     method = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}[interpolation]
     if box == (0, 0, pixels.shape[1], pixels.shape[0]):
-        return cv2.resize(pixels, (size, size), interpolation=method)
-    across, down = (box[2] - box[0]) / size, (box[3] - box[1]) / size
+        return cv2.resize(pixels, size[::-1], interpolation=method)
+    across, down = (box[2] - box[0]) / size[1], (box[3] - box[1]) / size[0]
     # From a target pixel's centre to its place in the source.
     matrix = np.array(
         [
@@ -75,7 +78,7 @@ def _interpolate(
     return cv2.warpAffine(
         pixels,
         matrix,
-        (size, size),
+        size[::-1],
         flags=method | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )

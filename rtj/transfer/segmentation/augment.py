@@ -11,7 +11,8 @@ in PASCAL VOC; earlier versions of it scale the short side and rotate by up to 1
 degrees; it also blurs every other image, which is not done here.
 
 Resizing and cropping are one step: the crop's pixels are looked up in the source, so
-no array depends on the drawn scale.
+no array depends on the drawn scale. Images of different sizes come on canvases of one
+size, each in the upper left; nothing else of a canvas is looked at.
 """
 
 from functools import partial
@@ -21,6 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from rtj.data.augment import batch_keys, normalize
+from rtj.transfer.segmentation.nearest import source_pixels
 
 
 class Geometry(NamedTuple):
@@ -40,6 +42,7 @@ class Geometry(NamedTuple):
 def augment(
     images: jax.Array,
     masks: jax.Array,
+    sizes: jax.Array,
     index: jax.Array,
     step: jax.Array,
     *,
@@ -57,6 +60,7 @@ def augment(
     Args:
         images: (B, H, W, 3) uint8, RGB.
         masks: (B, H, W), any integer dtype.
+        sizes: (B, 2) int32, height and width of each image on its canvas, 1 or more.
         index: (B,) int32, dataset index of each example.
         step: int32 scalar, the global step.
         seed: of the run.
@@ -71,84 +75,98 @@ def augment(
         (B, crop, crop, 3) float32 and (B, crop, crop) int32. The same (seed, step,
         index) gives the same result on any number of devices.
     """
-    draw = partial(
-        draw_geometry,
-        size=(images.shape[1], images.shape[2]),
-        base=base,
-        crop=crop,
-        scale=scale,
-        flip=flip,
-    )
-    geometry = jax.vmap(draw)(batch_keys(seed, step, index))
+    draw = partial(draw_geometry, base=base, crop=crop, scale=scale, flip=flip)
+    geometry = jax.vmap(draw)(batch_keys(seed, step, index), sizes)
     take = partial(cut, crop=crop, ignore_label=ignore_label)
-    return jax.vmap(take)(normalize(images, mean, std), masks, geometry)
+    return jax.vmap(take)(normalize(images, mean, std), masks, sizes, geometry)
 
 
 def draw_geometry(
     key: jax.Array,
+    size: jax.Array,
     *,
-    size: tuple[int, int],
     base: int,
     crop: int,
     scale: tuple[float, float],
     flip: bool,
 ) -> Geometry:
-    """Draws the geometry for an image of `size` (height, width)."""
+    """Draws the geometry for an image of `size` (height, width), int32 (2,)."""
     mirror_key, scale_key, place_key = jax.random.split(key, 3)
     low, high = scale
     long_side = base * jax.random.uniform(scale_key, minval=low, maxval=high)
-    height, width = (
-        jnp.maximum(jnp.round(side * long_side / max(size)), 1).astype(jnp.int32)
-        for side in size
-    )
-    slack = jnp.maximum(jnp.stack([height, width]) - crop, 0)
+    resized = jnp.round(size * long_side / jnp.max(size))
+    resized = jnp.maximum(resized, 1).astype(jnp.int32)
+    height, width = resized
+    slack = jnp.maximum(resized - crop, 0)
     top, left = jax.random.randint(place_key, (2,), 0, slack + 1)
     mirror = jax.random.bernoulli(mirror_key) if flip else jnp.zeros((), bool)
     return Geometry(mirror, height, width, top, left)
 
 
 def cut(
-    image: jax.Array,
+    canvas: jax.Array,
     mask: jax.Array,
+    size: jax.Array,
     geometry: Geometry,
     *,
     crop: int,
     ignore_label: int,
 ) -> tuple[jax.Array, jax.Array]:
-    """One crop of an image (H, W, C) float32, padded with 0, and of its mask (H, W).
+    """One crop of an image, padded with 0, and of its mask.
 
-    Returns (crop, crop, C) float32 and (crop, crop) int32.
+    Args:
+        canvas: (H, W, C) float32, the image in the upper left.
+        mask: (H, W), any integer dtype, likewise.
+        size: int32 (2,), the image's height and width.
+
+    Returns:
+        (crop, crop, C) float32 and (crop, crop) int32.
     """
     mirror, height, width, top, left = geometry
-    image = jnp.where(mirror, image[:, ::-1], image)
-    mask = jnp.where(mirror, mask[:, ::-1], mask).astype(jnp.int32)
-    rows, row_inside = _nearest(image.shape[0], height, top, crop)
-    columns, column_inside = _nearest(image.shape[1], width, left, crop)
+    rows, row_inside = _pixels(size[0], height, top, crop)
+    columns, column_inside = _pixels(size[1], width, left, crop)
+    columns = jnp.where(mirror, size[1] - 1 - columns, columns)
     inside = row_inside[:, None] & column_inside
-    resized = jax.image.scale_and_translate(
-        image,
-        (crop, crop, image.shape[2]),
-        (0, 1),
-        jnp.stack([height / image.shape[0], width / image.shape[1]]),
-        -jnp.stack([top, left]).astype(jnp.float32),
-        "linear",
-        antialias=True,
-    )
+    # Mirrored, the image lies in the upper right.
+    mirrored = jnp.roll(canvas[:, ::-1], size[1] - canvas.shape[1], axis=1)
+    scale = jnp.stack([height, width]) / size
+    start = jnp.stack([top, left])
+    resized = _resize(jnp.where(mirror, mirrored, canvas), size, scale, start, crop)
     return (
         jnp.where(inside[..., None], resized, 0),
-        jnp.where(inside, mask[rows][:, columns], ignore_label),
+        jnp.where(inside, mask[rows][:, columns].astype(jnp.int32), ignore_label),
     )
 
 
-def _nearest(
-    source: int, resized: jax.Array, start: jax.Array, crop: int
-) -> tuple[jax.Array, jax.Array]:
-    """The source pixel under each pixel of the crop, and whether there is one.
+def _resize(
+    canvas: jax.Array, size: jax.Array, scale: jax.Array, start: jax.Array, crop: int
+) -> jax.Array:
+    """(crop, crop, C) pixels from `start` on of the image resized by `scale`.
 
-    In integers, so that a centre that falls on the border of two source pixels, as all
-    do at half the size, takes the one on the right on every device. Pillow adds up
-    floats and takes now this one, now that.
+    JAX divides the weights of a target pixel by their sum over the canvas. Dividing by
+    what of them falls on the image leaves the weights of the image alone.
     """
+
+    resample = partial(jax.image.scale_and_translate, method="linear", antialias=True)
+    translation = -start.astype(jnp.float32)
+    rows = jnp.arange(canvas.shape[0]) < size[0]
+    columns = jnp.arange(canvas.shape[1]) < size[1]
+    image = jnp.where((rows[:, None] & columns)[..., None], canvas, 0)
+    shape = (crop, crop, canvas.shape[2])
+    resized = resample(image, shape, (0, 1), scale, translation)
+    down, across = (
+        resample(side.astype(canvas.dtype), (crop,), (0,), scale[k], translation[k])
+        for k, side in ((slice(0, 1), rows), (slice(1, 2), columns))
+    )
+    weight = (down[:, None] * across)[..., None]
+    # Outside the image there may be none, and the caller takes nothing from there.
+    return resized / jnp.where(weight > 0, weight, 1)
+
+
+def _pixels(
+    source: jax.Array, resized: jax.Array, start: jax.Array, crop: int
+) -> tuple[jax.Array, jax.Array]:
+    """The source pixel under each pixel of the crop, and whether there is one."""
     places = start + jnp.arange(crop)
-    pixels = (2 * places + 1) * source // (2 * resized)
+    pixels = source_pixels(places, source, resized)
     return jnp.minimum(pixels, source - 1), places < resized

@@ -18,12 +18,17 @@ CROP, BASE = 48, 64
 IGNORE = 255
 
 
-def run(images, masks, index=None, step=3, seed=1, **options):
+def run(images, masks, index=None, step=3, seed=1, sizes=None, **options):
     options = {"base": BASE, "crop": CROP} | RAW | options
     index = np.arange(len(images)) if index is None else index
+    sizes = full(masks) if sizes is None else np.asarray(sizes, np.int32)
     jitted = jax.jit(partial(augment, seed=seed, **options))
-    out = jitted(images, masks, np.asarray(index, np.int32), np.int32(step))
+    out = jitted(images, masks, sizes, np.asarray(index, np.int32), np.int32(step))
     return jax.device_get(out)
+
+
+def full(masks):
+    return np.tile(np.asarray(masks.shape[1:], np.int32), (len(masks), 1))
 
 
 @pytest.fixture
@@ -95,8 +100,11 @@ def test_a_crop_is_what_pillow_resizes_and_cuts(height, width, top, left, mirror
     image = rng.integers(0, 256, (60, 72, 3), dtype=np.uint8)
     mask = rng.integers(0, 20, (60, 72), dtype=np.uint8)
     numbers = (jnp.asarray(x, jnp.int32) for x in (height, width, top, left))
-    got, labels = jax.jit(partial(cut, crop=CROP, ignore_label=IGNORE))(
-        image.astype(np.float32), mask, Geometry(jnp.asarray(mirror), *numbers)
+    got, labels = take(
+        image.astype(np.float32),
+        mask,
+        jnp.asarray(mask.shape),
+        Geometry(jnp.asarray(mirror), *numbers),
     )
 
     def pillow(array, resample):
@@ -114,13 +122,71 @@ def test_a_crop_is_what_pillow_resizes_and_cuts(height, width, top, left, mirror
     assert not got[rows:].any() and not got[:, columns:].any()
 
 
+take = jax.jit(partial(cut, crop=CROP, ignore_label=IGNORE))
+
+
+@jax.jit
+def resample(image, scale, translation):
+    return jax.image.scale_and_translate(
+        image, (CROP, CROP, 3), (0, 1), scale, translation, "linear", antialias=True
+    )
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+@pytest.mark.parametrize(
+    ("height", "width", "top", "left"),
+    [(41, 53, 0, 0), (17, 20, 0, 0), (101, 131, 40, 70), (60, 72, 12, 24)],
+)
+def test_a_crop_from_a_canvas_is_that_of_the_image_alone(
+    height, width, top, left, mirror
+):
+    rng = np.random.default_rng(3)
+    # What lies beyond the image must not matter, so here it is noise as well.
+    canvas = rng.normal(size=(64, 64, 3)).astype(np.float32)
+    mask = rng.integers(0, 20, (64, 64), dtype=np.uint8)
+    numbers = (jnp.asarray(x, jnp.int32) for x in (height, width, top, left))
+    geometry = Geometry(jnp.asarray(mirror), *numbers)
+    size = np.asarray([41, 53], np.int32)
+    got, labels = take(canvas, mask, size, geometry)
+    image = canvas[:41, :53][:, :: -1 if mirror else 1]
+    alone = resample(
+        image,
+        jnp.asarray([height, width]) / size,
+        -jnp.asarray([top, left], jnp.float32),
+    )
+    rows, columns = min(CROP, height - top), min(CROP, width - left)
+    np.testing.assert_allclose(
+        got[:rows, :columns], alone[:rows, :columns], atol=1e-5, rtol=0
+    )
+    assert not got[rows:].any() and not got[:, columns:].any()
+    unmirrored = geometry._replace(mirror=jnp.asarray(False))
+    want = take(image, mask[:41, :53][:, :: -1 if mirror else 1], size, unmirrored)[1]
+    np.testing.assert_array_equal(labels, want)
+
+
+def test_images_of_several_sizes_on_one_canvas_are_augmented_as_each_alone():
+    rng = np.random.default_rng(4)
+    sizes = [(60, 72), (30, 25)]
+    images = rng.integers(0, 256, (2, 72, 72, 3), dtype=np.uint8)
+    masks = rng.integers(0, 20, (2, 72, 72), dtype=np.uint8)
+    for step in range(3):
+        got, labels = run(images, masks, sizes=sizes, step=step)
+        for k, (height, width) in enumerate(sizes):
+            alone = (
+                images[k : k + 1, :height, :width],
+                masks[k : k + 1, :height, :width],
+            )
+            image, label = run(*alone, index=[k], step=step)
+            np.testing.assert_allclose(got[k], image[0], atol=0.02)
+            np.testing.assert_array_equal(labels[k], label[0])
+
+
 @pytest.fixture(scope="module")
 def drawn():
     keys = jax.random.split(jax.random.key(0), 4000)
-    draw = partial(
-        draw_geometry, size=(60, 72), base=BASE, crop=CROP, scale=(0.5, 2.0), flip=True
-    )
-    return jax.device_get(jax.jit(jax.vmap(draw))(keys))
+    draw = partial(draw_geometry, base=BASE, crop=CROP, scale=(0.5, 2.0), flip=True)
+    jitted = jax.jit(jax.vmap(draw, (0, None)))
+    return jax.device_get(jitted(keys, np.asarray([60, 72], np.int32)))
 
 
 def test_the_long_side_is_uniform_in_half_to_twice_the_base(drawn):
@@ -173,7 +239,7 @@ def test_seed_step_and_index_each_change_the_crop(images, masks):
 def test_eight_devices_augment_as_one_and_exchange_nothing(images, masks):
     spread = split(make_mesh(8))
     index = np.arange(16, dtype=np.int32)
-    arguments = jax.device_put((images, masks, index), spread)
+    arguments = jax.device_put((images, masks, full(masks), index), spread)
     jitted = jax.jit(partial(augment, seed=1, base=BASE, crop=CROP, **RAW))
     got, labels = jitted(*arguments, np.int32(3))
     assert got.sharding.is_equivalent_to(spread, 4)
