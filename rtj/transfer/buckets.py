@@ -97,12 +97,11 @@ def train_window(
     """The batches of one window of the training stream.
 
     The window's examples are sorted by shape, the stream's order kept among equals,
-    and cut into batches, whose order is then drawn by (seed, window). So a batch is of
-    one orientation but for the one or two at the border, every example stays in its
-    window, and the shape of a batch is no function of the examples before it.
+    and cut into batches, whose order is then drawn by (seed, window). So all but a few
+    batches are of one orientation, and no batch depends on another window.
 
-    In the wild: torchvision groups by aspect ratio with a sampler whose batches depend
-    on all batches before; gluon-cv pads each batch to its own largest sides.
+    In the wild: torchvision groups by aspect ratio too, with a sampler that has to be
+    run from the start of an epoch; gluon-cv pads each batch to its own largest sides.
 
     Args:
         sizes: of the window's examples after resizing, in the stream's order; a

@@ -65,7 +65,6 @@ def plan_evaluation(
         batch_size: of the global batch.
         shape_of: the bucket of an image of that size.
     """
-
     sizes = [load_or_none(source.size, index, bad) for index in range(len(source))]
     shapes = [size and shape_of(size) for size in sizes]
     return eval_plan(shapes, batch_size)

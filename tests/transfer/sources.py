@@ -12,6 +12,8 @@ class Examples:
     Args:
         examples: what `source[i]` gives, but for the id; {'broken': True} raises.
         sizes: (height, width) of each, None for an image without one.
+
+    `measured` is how often a size was asked for.
     """
 
     def __init__(
@@ -25,6 +27,7 @@ class Examples:
         self.num_classes = num_classes
         self.class_names = tuple(f"class {k}" for k in range(num_classes))
         self._examples, self._sizes = examples, sizes
+        self.measured = 0
 
     def __len__(self) -> int:
         return len(self._examples)
@@ -35,6 +38,7 @@ class Examples:
         return self._examples[index] | {"id": f"photo-{index}"}
 
     def size(self, index: int, /) -> tuple[int, int]:
+        self.measured += 1
         found = self._sizes[index]
         if found is None:
             raise unusable(f"photo-{index}", "it has no size")

@@ -1,6 +1,5 @@
 """Host batches of images and masks: canvases, shapes, order, bad examples."""
 
-import io
 import logging
 from typing import Any
 
@@ -12,17 +11,12 @@ from rtj.data import order
 from rtj.errors import ConfigError, DataError
 from rtj.transfer.segmentation import pipeline
 from rtj.transfer.segmentation.nearest import resize_mask
+from tests.transfer.batches import assert_same, by_process, encode, rows, smooth
 from tests.transfer.sources import Examples
 
 SIZES = [(30, 40), (40, 30), (64, 64), (96, 50), (20, 120), (41, 53)]
 N = 22
 IGNORE = 255
-
-
-def encode(pixels, form="PNG", **options):
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, form, **options)
-    return buffer.getvalue()
 
 
 def example(index):
@@ -59,31 +53,6 @@ def evaluate(source, **options):
     defaults = {"batch_size": 4, "workers": 2}
     with pipeline.eval_batches(source, **(defaults | options)) as batches:
         return list(batches)
-
-
-def assert_same(left, right):
-    assert len(left) == len(right)
-    for one, other in zip(left, right, strict=True):
-        assert one.keys() == other.keys()
-        for key in one:
-            np.testing.assert_array_equal(one[key], other[key], err_msg=key)
-
-
-def by_process(run, source, count):
-    parts = [run(source, process_index=h, process_count=count) for h in range(count)]
-    return [
-        {key: np.concatenate([part[key] for part in step]) for key in step[0]}
-        for step in zip(*parts, strict=True)
-    ]
-
-
-def rows(batches):
-    """One dict for each row of the batches."""
-    return [
-        {key: batch[key][row] for key in batch}
-        for batch in batches
-        for row in range(len(batch["index"]))
-    ]
 
 
 def test_training_shapes_and_dtypes(source):
@@ -155,9 +124,7 @@ def test_encoded_images_give_what_arrays_give():
 
 
 def test_a_large_jpeg_is_decoded_at_a_part_of_its_size():
-    y, x = np.mgrid[0:400, 0:600]
-    waves = [np.sin(x / 29) * np.cos(y / 33), np.sin((x + y) / 47), np.cos(x / 61)]
-    photo = (np.stack(waves, -1) * 110 + 128).astype(np.uint8)
+    photo = smooth(400, 600)
     data = encode(photo, "JPEG", quality=95)
     mask = np.zeros((400, 600), np.uint8)
     source = Examples([{"image": data, "mask": mask}], [(400, 600)])
