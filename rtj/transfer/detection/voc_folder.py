@@ -11,12 +11,20 @@ a VOCdevkit, the splits are what the field trains and tests on: 'train' is the u
 the years' trainval, 'test' is 2007's.
 """
 
+import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from rtj.data.images import UndecodableImage
-from rtj.data.on_disk import HELD_OUT, find_split, is_image, list_folder, open_root
+from rtj.data.on_disk import (
+    HELD_OUT,
+    is_image,
+    list_folder,
+    open_root,
+    same_split,
+    some,
+)
 from rtj.errors import DataError
 from rtj.transfer.class_file import read_class_file
 from rtj.transfer.detection import voc_xml
@@ -25,6 +33,7 @@ from rtj.transfer.detection.objects import BoxExample
 from rtj.transfer.examples import Size, SizedSource, file_size, read_file
 from rtj.transfer.parts import Joined
 
+_log = logging.getLogger(__name__)
 _YEARS = ("VOC2007", "VOC2012")
 _JOINT = {
     "train": [("VOC2007", "trainval"), ("VOC2012", "trainval")],
@@ -54,17 +63,28 @@ def open_folder(path: str, split: str, name: str) -> SizedSource[BoxExample]:
     """
     root = _find_root(path, name)
     if not _years(root):
-        there = splits(path, name)
-        if split not in there and _list_file(root, split).is_file():
-            there = [split]
-        split = find_split(split, there, root, name)
+        split = _find_split(split, splits(path, name), root, name)
         return _open_list(root, split, _class_names(root, name), "", name)
-    split = find_split(split, splits(path, name), root, name)
+    split = _find_split(split, splits(path, name), root, name)
+    parts = _joint_folders(root, split)
     sources = [
         _open_list(root / year, part, voc_xml.CLASSES, f"{year}/", name)
-        for year, part in _joint_folders(root, split)
+        for year, part in parts
     ]
+    for (year, part), source in zip(parts, sources, strict=True):
+        _log.info("%s: %s takes %d of %s %s", name, split, len(source), year, part)
     return Joined(sources, name)
+
+
+def _find_split(split: str, there: list[str], root: Path, name: str) -> str:
+    for known in same_split(split):
+        if known in there or (not _years(root) and _list_file(root, known).is_file()):
+            return known
+    raise DataError(
+        f"{name}: there is no split {split!r} under {root}; allowed, nearest first: "
+        f"{some(split, there) or 'none'}, for each of which there is a list of names "
+        "in ImageSets/Main"
+    )
 
 
 def _find_root(path: str, name: str) -> Path:

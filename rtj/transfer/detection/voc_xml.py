@@ -19,7 +19,7 @@ def parse(data: bytes, example_id: str) -> tuple[list[Object], Size | None]:
 
     VOC counts pixels from 1 and names a box's first and last one: (xmin, ymin, xmax,
     ymax) is (xmin - 1, ymin - 1, xmax, ymax) here. A number that is missing or none is
-    NaN, a missing class ''. A few boxes of VOC 2012 have fractions, kept as they are.
+    NaN, a missing class ''. Two annotations of VOC 2012 have fractions, which stay.
 
     Raises UnusableExample, naming the example, for what is no such XML.
     """

@@ -85,7 +85,7 @@ def to_classes(numbers: np.ndarray, table: np.ndarray, example_id: str) -> np.nd
     """uint8 (H, W) classes of a mask's numbers; UnusableExample for one not allowed."""
     wide = numbers.dtype != np.uint8
     outside = (numbers < 0) | (numbers >= len(table)) if wide else False
-    classes = table[np.where(outside, 0, numbers)] if wide else table[numbers]
+    classes = table.take(np.where(outside, 0, numbers) if wide else numbers)
     wrong = (classes == _NO_CLASS) | outside
     if wrong.any():
         allowed = np.flatnonzero(table != _NO_CLASS)

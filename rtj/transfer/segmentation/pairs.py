@@ -65,7 +65,8 @@ def count_classes(pairs: Pairs, name: str) -> int:
             numbers = decode_mask(*pairs.mask(index))
         except UndecodableImage:
             return -1
-        return int(numbers.max(initial=-1, where=numbers != IGNORED))
+        counted = numbers[numbers != IGNORED]
+        return int(counted.max()) if counted.size else -1
 
     with ThreadPoolExecutor() as pool:
         count = 1 + max(pool.map(largest, range(len(pairs))), default=-1)
