@@ -76,7 +76,7 @@ def voc_map(
         DataError: the lists differ in length, an image's arrays do not fit together,
             a class is out of range, a score is NaN, or there is no object at all.
     """
-    _check(detections, objects, num_classes)
+    check_lists(detections, objects, num_classes)
     classes = np.full(num_classes, np.nan)
     for label in range(num_classes):
         scores, right, wrong, total = _judge_class(
@@ -88,10 +88,7 @@ def voc_map(
                 right[order], wrong[order], total, points
             )
     if np.isnan(classes).all():
-        raise DataError(
-            f"none of {len(objects)} images holds an object that is not difficult; "
-            "mAP needs at least one"
-        )
+        raise no_objects(len(objects))
     return MeanAveragePrecision(float(np.nanmean(classes)), classes)
 
 
@@ -180,9 +177,18 @@ def _iou(boxes: np.ndarray, objects: np.ndarray) -> np.ndarray:
     return common / np.where(common > 0, areas - common, 1)
 
 
-def _check(
+def no_objects(images: int) -> DataError:
+    """The error where nothing is to be found."""
+    return DataError(
+        f"none of {images} images holds an object that is not difficult; "
+        "mAP needs at least one"
+    )
+
+
+def check_lists(
     detections: Sequence[Detections], objects: Sequence[Objects], num_classes: int
 ) -> None:
+    """Raise DataError for lists that `voc_map` does not take; see there."""
     if len(detections) != len(objects):
         raise DataError(
             f"detections of {len(detections)} images, objects of {len(objects)}; "

@@ -8,28 +8,9 @@ import pytest
 from rtj.errors import DataError
 from rtj.transfer.detection.voc_map import Detections, Objects, voc_map
 from tests.transfer.detection import plain
+from tests.transfer.detection.scenes import found, there
 
 A, B, FAR = [0, 0, 10, 10], [20, 0, 30, 10], [50, 50, 60, 60]
-
-
-def found(*rows):
-    """Detections of an image from (box, score, class)."""
-    boxes = np.reshape([row[0] for row in rows], (-1, 4)).astype(np.float32)
-    return Detections(
-        boxes,
-        np.array([row[1] for row in rows], np.float32),
-        np.array([row[2] for row in rows], np.int32),
-    )
-
-
-def there(*rows):
-    """Objects of an image from (box, class) or (box, class, difficult)."""
-    boxes = np.reshape([row[0] for row in rows], (-1, 4)).astype(np.float32)
-    return Objects(
-        boxes,
-        np.array([row[1] for row in rows], np.int32),
-        np.array([len(row) > 2 and row[2] for row in rows], bool),
-    )
 
 
 def devkit(detections, objects, label, points):
