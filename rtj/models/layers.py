@@ -86,10 +86,8 @@ def average_pool_ceil(x: jax.Array, window: int) -> jax.Array:
     """
     if window == 1:
         return x
-    pads: Sequence[tuple[int, int]] = [(0, -size % window) for size in x.shape[1:3]]
-    return nn.avg_pool(
-        x, (window, window), (window, window), pads, count_include_pad=False
-    )
+    pads = [(0, -size % window) for size in x.shape[-3:-1]]
+    return _average_pool(x, window, window, pads, count_include_pad=False)
 
 
 def average_pool_same(x: jax.Array) -> jax.Array:
@@ -98,7 +96,26 @@ def average_pool_same(x: jax.Array) -> jax.Array:
     The zeros count, so the last row and column are averages of 4 with 2 or 3
     zeros among them: timm's `AvgPool2dSame`.
     """
-    return nn.avg_pool(x, (2, 2), (1, 1), ((0, 1), (0, 1)), count_include_pad=True)
+    return _average_pool(x, 2, 1, [(0, 1), (0, 1)], count_include_pad=True)
+
+
+def _average_pool(
+    x: jax.Array,
+    window: int,
+    stride: int,
+    pads: Sequence[tuple[int, int]],
+    *,
+    count_include_pad: bool,
+) -> jax.Array:
+    """Of (..., H, W, C); Flax takes one batch axis, so others become windows of 1."""
+    more = x.ndim - 4
+    return nn.avg_pool(
+        x,
+        (1,) * more + (window, window),
+        (1,) * more + (stride, stride),
+        [(0, 0)] * more + list(pads),
+        count_include_pad=count_include_pad,
+    )
 
 
 def classify(

@@ -121,27 +121,43 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(
-        self, images: jax.Array, *, train: bool = False, stages: bool = False
+        self,
+        images: jax.Array,
+        *,
+        train: bool = False,
+        stages: bool = False,
+        start: int = 0,
+        stop: int | None = None,
     ) -> jax.Array | list[jax.Array]:
         """Images (N, H, W, 3), normalised, any float dtype, to logits (N, classes).
 
         With `train=True` pass `mutable=["batch_stats"]` to `apply`, and an rng
         named `dropout` if `dropout` is not 0. With `stages=True` it gives the
         outputs of the stages, (N, h, w, channels) in `dtype`, and has no classifier.
+
+        Only the stages of `range(start, stop)` run, all by default. The stem belongs
+        to the first; with a later start the input is the map of the stage before. A
+        detector calls one network twice, on an image and on parts of its map: those
+        are (N, R, h, w, channels), and batch norm's groups still hold whole images.
         """
         conv, norm = layers.conv_and_norm(self)
-        x = Stem(
-            self.stem,
-            self.stem_width or self.width // 2,
-            2 * self.stem_width or self.width,
-            self.small_images,
-            conv,
-            norm,
-            name="stem",
-        )(images.astype(self.dtype), train=train)
+        x = images.astype(self.dtype)
+        if start == 0:
+            x = Stem(
+                self.stem,
+                self.stem_width or self.width // 2,
+                2 * self.stem_width or self.width,
+                self.small_images,
+                conv,
+                norm,
+                name="stem",
+            )(x, train=train)
         block = self._block(conv, norm)
         maps: dict[int, jax.Array] = {}
+        chosen = range(len(self.stage_sizes))[start:stop]
         for place in _places(self.stage_sizes, self.output_stride):
+            if place.stage not in chosen:
+                continue
             x = block(
                 features=self.width * 2**place.stage,
                 stride=place.stride,
@@ -159,6 +175,15 @@ class ResNet(nn.Module):
             kernel_init=kernel_initializer(self.initializer),
             train=train,
         )
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Pixels from one cell to the next in each stage's map; 4, 8, 16, 32."""
+        reached, strides = 1 if self.small_images else 4, {}
+        for place in _places(self.stage_sizes, self.output_stride):
+            reached *= place.stride
+            strides[place.stage] = reached
+        return tuple(strides.values())
 
     def _block(self, conv: ModuleDef, norm: ModuleDef) -> ModuleDef:
         """The block with all that is the same in every place."""

@@ -12,7 +12,7 @@ class SqueezeExcite(nn.Module):
 
     Two 1x1 convolutions with biases, `fc1` to channels / 16 (rounded to the
     nearest multiple of 8, at least 8: timm's `rd_ratio=1/16, rd_divisor=8`) and
-    `fc2` back. The means are taken in float32. (N, H, W, C) to the same.
+    `fc2` back. The means are taken in float32. (..., H, W, C) to the same.
     """
 
     conv: ModuleDef
@@ -22,7 +22,7 @@ class SqueezeExcite(nn.Module):
         channels = x.shape[-1]
         squeezed = max(8, (channels // 16 + 4) // 8 * 8)
         wide = jnp.promote_types(jnp.float32, x.dtype)
-        y = x.mean(axis=(1, 2), keepdims=True, dtype=wide).astype(x.dtype)
+        y = x.mean(axis=(-3, -2), keepdims=True, dtype=wide).astype(x.dtype)
         y = nn.relu(self.conv(squeezed, 1, use_bias=True, name="fc1")(y))
         y = self.conv(channels, 1, use_bias=True, name="fc2")(y)
         return x * nn.sigmoid(y)

@@ -33,11 +33,13 @@ def place_anchors(
 ) -> np.ndarray:
     """Anchors of the place at row 0 and column 0: (ratios x sizes, 4) float64.
 
-    The ratio changes slowest. Ratios are height / width.
+    The ratio changes slowest. Ratios are height / width. A window of one pixel is not
+    rounded: half of it would be 0.
     """
     ratio = np.asarray(ratios, np.float64)
-    width = np.round(np.sqrt(stride * stride / ratio))
-    sides = np.stack([width, np.round(width * ratio)], axis=-1)
+    whole = np.round if stride > 1 else np.positive
+    width = whole(np.sqrt(stride * stride / ratio))
+    sides = np.stack([width, whole(width * ratio)], axis=-1)
     sides = sides[:, None] * (np.asarray(sizes, np.float64) / stride)[:, None]
     sides = sides.reshape(-1, 2)
     return np.concatenate([stride - sides, stride + sides], axis=-1) / 2
