@@ -11,6 +11,10 @@ from rtj.transfer.detection.augment import (
 from tests.transfer.detection.plain import f32, i32
 
 
+def noise(*shape):
+    return np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+
+
 def painted(box, size, canvas):
     """A canvas with noise in the image and 255 in the box; padding is 7."""
     image = np.full((*canvas, 3), 7, np.uint8)
@@ -34,7 +38,7 @@ def test_mirrored_boxes_hold_what_they_held():
 
 
 def test_mirroring_twice_changes_nothing():
-    image = np.random.default_rng(0).integers(0, 256, (6, 9, 3)).astype(np.uint8)
+    image = noise(6, 9, 3)
     once = mirror_image(image, 7)
     np.testing.assert_array_equal(once[:, 0], image[:, 6])
     np.testing.assert_array_equal(mirror_image(once, 7), image)
@@ -43,7 +47,7 @@ def test_mirroring_twice_changes_nothing():
 
 
 def test_padding_is_0_after_the_normalisation_whatever_it_held():
-    images = np.random.default_rng(0).integers(0, 256, (2, 6, 8, 3)).astype(np.uint8)
+    images = noise(2, 6, 8, 3)
     sizes = i32([[6, 8], [4, 5]])
     mean, std = (100.0, 110.0, 120.0), (50.0, 60.0, 70.0)
     found = normalize_valid(images, sizes, mean, std)

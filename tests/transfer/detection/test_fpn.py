@@ -1,5 +1,7 @@
 """Levels of RoIs against the paper's formula; the pyramid's shapes and sums."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -90,6 +92,6 @@ def test_every_level_holds_its_stage_and_those_above():
             return jnp.zeros(leaf.shape)
         return jnp.zeros(leaf.shape).at[leaf.shape[0] // 2, leaf.shape[1] // 2].set(1)
 
-    found = pyramid.apply(jax.tree.map(identity, shapes), stages)
+    found: Any = pyramid.apply(jax.tree.map(identity, shapes), stages)
     assert [x.shape for x in found] == [(1, 9, 9, 1), (1, 5, 5, 1), (1, 3, 3, 1)]
     assert [set(np.unique(x)) for x in found] == [{11.0}, {10.0}, {10.0}]

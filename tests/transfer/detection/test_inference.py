@@ -21,7 +21,7 @@ from tests.models import parity
 from tests.transfer.detection import plain
 from tests.transfer.detection.plain import f32, i32
 
-COLOURS = {"mean": (127.0, 127.0, 127.0), "std": (60.0, 60.0, 60.0)}
+COLOURS: dict[str, Any] = {"mean": (127.0, 127.0, 127.0), "std": (60.0, 60.0, 60.0)}
 OPTIONS = DetectionOptions(
     rpn_min_size=2.0, test_pre_nms=200, test_post_nms=20, max_detections=8
 )
@@ -75,7 +75,7 @@ def run(model, variables, batch, options=OPTIONS, mesh=None, **how: Any):
 
 def test_a_perfect_head_gives_the_objects_back_in_pixels_of_the_original():
     images = np.zeros((3, 64, 80, 3), np.uint8)
-    scale = [[1, 1], [0.5, 0.25], [0, 0]]
+    scale = [[1.0, 1.0], [0.5, 0.25], [0.0, 0.0]]
     batch = batch_of(images, [[64, 70], [64, 70], [0, 0]], scale, [5, 6, -1])
     got = jax.device_get(run(Oracle(), {}, batch))
     assert got["mask"].tolist() == [[True] * 3 + [False] * 5] * 2 + [[False] * 8]
@@ -125,13 +125,13 @@ def test_detections_equal_a_plain_loop(threshold, most):
     rng = np.random.default_rng(0)
     corners = rng.uniform(0, 70, (40, 2))
     boxes = f32(np.concatenate([corners, corners + rng.uniform(8, 40, (40, 2))], 1))
-    logits = rng.normal(0, 2, (40, 5)).astype(np.float32)
-    offsets = rng.normal(0, 1, (40, 4, 4)).astype(np.float32)
-    mask, size = np.arange(40) < 33, i32([80, 90])
+    logits = f32(rng.normal(0, 2, (40, 5)))
+    offsets = f32(rng.normal(0, 1, (40, 4, 4)))
+    mask, size = jnp.arange(40) < 33, i32([80, 90])
     options = DetectionOptions(score_threshold=threshold, max_detections=most)
     got = jax.device_get(
         jax.jit(partial(detections, options=options))(
-            Proposals(boxes, np.zeros(40, np.float32), mask),
+            Proposals(boxes, f32(np.zeros(40)), mask),
             HeadOutputs(logits, offsets),
             size,
             f32([1, 1]),
@@ -208,9 +208,14 @@ def test_eight_devices_detect_what_one_detects_without_talking(small, meshes):
         **COLOURS,
     )
     compiled = (
-        jax.jit(function, in_shardings=(whole, rows), out_shardings=rows)
+        jax.jit(
+            function,
+            in_shardings=(whole, rows),
+            out_shardings=rows,
+            compiler_options=parity.QUICK,
+        )
         .lower(variables, batch)
-        .compile(parity.QUICK)
+        .compile()
     )
     assert "all-" not in str(compiled.as_text())
     apart = compiled(jax.device_put(variables, whole), jax.device_put(batch, rows))

@@ -3,6 +3,7 @@
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -21,8 +22,8 @@ SIZE = i32([80, 100])
 TRUTH = Truth(
     boxes=f32([[10, 12, 45, 40], [60, 30, 80, 75], [20, 50, 36, 66], [0, 0, 0, 0]]),
     labels=i32([3, 0, 5, 0]),
-    mask=np.array([True, True, True, False]),
-    ignored=np.array([False, False, False, False]),
+    mask=jnp.array([True, True, True, False]),
+    ignored=jnp.zeros(4, bool),
 )
 OPTIONS = DetectionOptions(
     rpn_min_size=4.0, train_pre_nms=200, train_post_nms=60, rpn_batch=40, roi_batch=24
@@ -38,8 +39,8 @@ def anchors_of(truth, options=OPTIONS):
 def rois_of(truth, options=OPTIONS):
     rng = np.random.default_rng(0)
     outputs = RPNOutputs(
-        [rng.normal(size=len(boxes)).astype(np.float32) for boxes in ANCHORS],
-        [rng.normal(0, 0.2, boxes.shape).astype(np.float32) for boxes in ANCHORS],
+        [f32(rng.normal(size=len(boxes))) for boxes in ANCHORS],
+        [f32(rng.normal(0, 0.2, boxes.shape)) for boxes in ANCHORS],
     )
     return roi_targets(outputs, ANCHORS, SIZE, truth, jax.random.key(0), options)
 
@@ -85,9 +86,9 @@ def test_rois_lie_inside_the_image_and_lead_to_their_objects():
 @pytest.mark.parametrize("reason", ["no objects", "all are ignored"])
 def test_without_objects_all_is_background_or_nothing(reason):
     if reason == "no objects":
-        truth = TRUTH._replace(mask=np.zeros(4, bool))
+        truth = TRUTH._replace(mask=jnp.zeros(4, bool))
     else:
-        truth = TRUTH._replace(ignored=np.ones(4, bool))
+        truth = TRUTH._replace(ignored=jnp.ones(4, bool))
     anchors, rois = jax.device_get((anchors_of(truth), rois_of(truth)))
     assert anchors.mask.all() and not anchors.positive.any()
     assert rois.mask.any() and not rois.labels.any()

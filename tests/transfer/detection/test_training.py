@@ -1,6 +1,7 @@
 """The loss on awkward images, on eight devices, and what it makes a network learn."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +41,7 @@ OPTIONS = DetectionOptions(
     roi_batch=16,
     max_detections=8,
 )
-COLOURS = {"mean": (60.0, 60.0, 60.0), "std": (60.0, 60.0, 60.0)}
+COLOURS: dict[str, Any] = {"mean": (60.0, 60.0, 60.0), "std": (60.0, 60.0, 60.0)}
 OPTIMIZER = optax.adam(3e-3)
 
 
