@@ -119,6 +119,14 @@ def test_without_names_the_classes_are_those_in_the_masks_of_train(folder, caplo
     assert given.num_classes == 9 and given[0]["mask"][1, 1] == 3
 
 
+def test_a_mask_that_is_broken_does_not_stop_the_count(folder):
+    (folder / "train" / "masks" / "a.png").write_bytes(b"no mask")
+    source = open_masks(f"folder:{folder}", "train")
+    assert source.num_classes == 3
+    with pytest.raises(UndecodableImage, match=r"a\.jpg: its mask cannot be decoded"):
+        source[0]
+
+
 def test_masks_that_name_no_class_are_refused(folder):
     for path in (folder / "train" / "masks").iterdir():
         write(path, Image.new("L", (7, 5), 255))
