@@ -19,7 +19,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from rtj.config import deciding_fields
-from rtj.data.bad_images import read_example
+from rtj.data.bad_images import reading
 from rtj.errors import ConfigError, DataError, RtjError
 from rtj.experiment import Experiment
 from rtj.peers import Fact, Peers, as_error
@@ -191,7 +191,9 @@ def data_fingerprint(source: Data) -> str:
     whole = hashlib.sha256()
     count = min(_EXAMPLES, len(source))
     for index in np.linspace(0, len(source) - 1, count).round().astype(int).tolist():
-        for key, value in sorted(read_example(source, index).items()):
+        with reading(source.name, index):
+            example = source[index]
+        for key, value in sorted(example.items()):
             whole.update(f"{key}\0".encode())
             if isinstance(value, bytes | np.ndarray):
                 whole.update(value if isinstance(value, bytes) else value.tobytes())

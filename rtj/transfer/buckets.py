@@ -118,19 +118,18 @@ def train_window(
     return plan
 
 
-def eval_plan(shapes: Sequence[Size | None], batch_size: int) -> list[Planned]:
+def eval_plan(shapes: Sequence[Size], batch_size: int) -> list[Planned]:
     """All examples in batches of one shape each, the largest shape first.
 
     What does not fit in memory then fails at once. Inside a shape examples keep their
     order; its last batch is padded with NO_EXAMPLE.
 
     Args:
-        shapes: the bucket of each example; None leaves it out.
+        shapes: the bucket of each example.
     """
     groups: dict[Size, list[int]] = {}
     for index, shape in enumerate(shapes):
-        if shape is not None:
-            groups.setdefault(shape, []).append(index)
+        groups.setdefault(shape, []).append(index)
     plan = []
     for shape in sorted(groups, key=lambda shape: (shape[0] * shape[1], shape))[::-1]:
         found = groups[shape]

@@ -59,7 +59,8 @@ def plan_evaluation(
     shape_of: Callable[[Size], Size],
     bad: BadImages,
 ) -> list[Planned]:
-    """`eval_plan` of a source: every example but those without a size, counted bad.
+    """`eval_plan` of a source; of the examples without a size, counted bad, each has a
+    row in a batch of the smallest shape, so that every example is in some batch.
 
     Args:
         batch_size: of the global batch.
@@ -67,4 +68,5 @@ def plan_evaluation(
     """
     sizes = [load_or_none(source.size, index, bad) for index in range(len(source))]
     shapes = [size and shape_of(size) for size in sizes]
-    return eval_plan(shapes, batch_size)
+    known = sorted({shape for shape in shapes if shape}, key=lambda s: (s[0] * s[1], s))
+    return eval_plan([shape or known[0] for shape in shapes], batch_size)

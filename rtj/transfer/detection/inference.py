@@ -44,14 +44,15 @@ def detect(
     Args:
         batch: `image` uint8 (B, H, W, 3), padded below and on the right; `size` int32
             (B, 2), height and width without that; `scale` float32 (B, 2), that size
-            over the original one; `index` int32 (B,), -1 for rows without an image.
+            over the original one; `index` int32 (B,); `valid` bool (B,), False for
+            rows without an image.
         mean, std: per channel, 0-255 scale.
         mesh: over which the batch is split, see `per_image`.
 
     Returns:
         `boxes` (B, D, 4) float32 in pixels of the original image, best first; `scores`
         (B, D) float32; `labels` (B, D) int32; `mask` (B, D) bool, True for the first so
-        many, and where it is False the others are 0; `index`, the batch's.
+        many, and where it is False the others are 0; `index` and `valid`, the batch's.
     """
     images = normalize_valid(batch["image"], batch["size"], mean, std)
     method = partial(_forward, options=options, mesh=mesh)
@@ -59,12 +60,12 @@ def detect(
         proposals, head = model.apply(variables, images, batch["size"], method=method)
     choose = per_image(partial(detections, options=options), mesh)
     found = choose(proposals, head, batch["size"], batch["scale"])
-    mask = found["mask"] & (batch["index"] >= 0)[:, None]
+    mask = found["mask"] & batch["valid"][:, None]
     found = {
         name: jnp.where(mask.reshape(mask.shape + (1,) * (x.ndim - 2)), x, 0)
         for name, x in found.items()
     }
-    return found | {"mask": mask, "index": batch["index"]}
+    return found | {"mask": mask, "index": batch["index"], "valid": batch["valid"]}
 
 
 def _forward(

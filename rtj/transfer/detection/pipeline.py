@@ -173,7 +173,7 @@ def eval_batches(
       'scale': float32 (b, 2), what the image's height and width were multiplied by,
       'index': int32 (b,), 'valid': bool (b,)}. Padding has index -1, an undecodable
       image keeps its index; both have valid False, a black image, size (H, W) and
-      scale 1. An image without a size comes in no batch at all.
+      scale 1.
 
     Raises:
       ConfigError here for a bad argument; DataError here or from `next` for an

@@ -116,8 +116,7 @@ def eval_batches(
     Yields:
       As `train_batches`, with the shape (H, W) of the batch in place of (C, C).
       A row of padding has index -1, an undecodable image keeps its index; both have
-      size (0, 0), a black image, and IGNORED in all of the mask. An image without a
-      size comes in no batch at all.
+      size (0, 0), a black image, and IGNORED in all of the mask.
 
     Raises:
       ConfigError here for a bad argument; DataError here or from `next` for an

@@ -58,6 +58,7 @@ def batch_of(images, sizes, scale=None, index=None):
         "size": i32(sizes),
         "scale": np.ones((count, 2), np.float32) if scale is None else f32(scale),
         "index": np.arange(count, dtype=np.int32) if index is None else i32(index),
+        "valid": np.full(count, True) if index is None else i32(index) >= 0,
     }
 
 
@@ -80,6 +81,7 @@ def test_a_perfect_head_gives_the_objects_back_in_pixels_of_the_original():
     got = jax.device_get(run(Oracle(), {}, batch))
     assert got["mask"].tolist() == [[True] * 3 + [False] * 5] * 2 + [[False] * 8]
     assert got["index"].tolist() == [5, 6, -1]
+    assert got["valid"].tolist() == [True, True, False]
     for row, (vertical, horizontal) in enumerate(scale[:2]):
         order = np.lexsort((got["boxes"][row, :3, 0],))
         want = OBJECTS / f32([horizontal, vertical] * 2)

@@ -210,7 +210,7 @@ def test_what_is_learnt_by_heart_is_found_again(step, state, batch):
     )(
         state.variables,
         {name: batch[name] for name in ("image", "size", "index")}
-        | {"scale": f32(np.ones((IMAGES, 2)))},
+        | {"scale": f32(np.ones((IMAGES, 2))), "valid": np.ones(IMAGES, bool)},
     )
     found = jax.device_get(found)
     hits = 0
