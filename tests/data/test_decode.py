@@ -6,8 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rtj.data import crop
-from rtj.data.decode import Decoding, eval_image, make_decoding, train_image
+from rtj.data import crop, images
+from rtj.data.decode import (
+    Decoding,
+    eval_image,
+    make_decoding,
+    train_image,
+    whole_image,
+)
 from rtj.errors import ConfigError
 
 WHOLE = crop.Rule((1.0, 1.0), (0.01, 100.0))
@@ -149,6 +155,36 @@ def test_scaled_jpeg_decoding_changes_the_result_by_less_than_jpeg_noise(how):
     full = Image.open(io.BytesIO(data)).convert("RGB")
     want = np.asarray(full.resize((96, 96), Image.Resampling.BILINEAR))
     assert difference(got, want).mean() < 1.0
+
+
+def whole(data, size, how, may_reduce):
+    image = images.open_image(data, "x", how.decoder)
+    return whole_image(image, size, how, may_reduce=may_reduce)
+
+
+@pytest.mark.parametrize(("width", "height"), [(800, 400), (400, 800)])
+def test_a_whole_image_is_what_pillow_makes_of_it_decoded_at_half(width, height, how):
+    data = encode(photo(width, height), "JPEG", quality=90)
+    target = width // 4, height // 4
+    for may_reduce in (False, True):
+        image = Image.open(io.BytesIO(data))
+        if may_reduce:
+            image.draft(None, (width // 2, height // 2))
+            assert image.size == (width // 2, height // 2)
+        want = image.resize(target, Image.Resampling.BILINEAR)
+        got = whole(data, target[::-1], how, may_reduce)
+        np.testing.assert_array_equal(got, want)
+
+
+def test_a_whole_image_without_antialiasing_is_nearly_opencvs():
+    cv2 = pytest.importorskip("cv2")
+    image = photo(603, 401)
+    data = encode(image, "JPEG", quality=95)
+    plain = make_decoding("pillow", antialias=False)
+    want = cv2.resize(np.asarray(image), (150, 100), interpolation=cv2.INTER_LINEAR)
+    for may_reduce in (False, True):
+        got = whole(data, (100, 150), plain, may_reduce)
+        assert difference(got, want).mean() < 2
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import numpy as np
 
 from rtj.data.prefetch import Batch
 from rtj.transfer.detection.objects import BoxExample
-from rtj.transfer.examples import Noted, Size
+from rtj.transfer.examples import Noted
 
 
 def empty_rows(rows: int, max_objects: int) -> Batch:
@@ -18,18 +18,13 @@ def empty_rows(rows: int, max_objects: int) -> Batch:
 
 
 def write_objects(
-    example: BoxExample,
-    size: Size,
-    scale: np.ndarray,
-    crowded: Noted,
-    out: Batch,
-    row: int,
+    example: BoxExample, scale: np.ndarray, crowded: Noted, out: Batch, row: int
 ) -> None:
     """Writes the objects of one example, of too many the largest.
 
     Args:
-        size: (height, width) of the resized image.
-        scale: float64 (2,), what height and width were multiplied by.
+        scale: float64 (2,), what the image's height and width were multiplied by. Its
+            boxes stay inside it: the product of float32 and float64 is rounded once.
         crowded: gets an example with too many.
         out: arrays as of `empty_rows`.
     """
@@ -38,10 +33,7 @@ def write_objects(
     if found > room:
         fault = f"{found}, of which the largest {room} are kept"
         crowded.add(example["id"], 0, fault)
-    height, width = size
-    boxes = example["boxes"][kept] * np.tile(scale[::-1], 2)
-    # Rounding may put an edge that lay on the image's a little beyond it.
-    out["boxes"][row, : len(kept)] = np.minimum(boxes, [width, height, width, height])
+    out["boxes"][row, : len(kept)] = example["boxes"][kept] * np.tile(scale[::-1], 2)
     out["labels"][row, : len(kept)] = example["labels"][kept]
     out["difficult"][row, : len(kept)] = example["difficult"][kept]
     out["objects"][row, : len(kept)] = True

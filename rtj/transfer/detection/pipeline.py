@@ -239,10 +239,9 @@ def _fill_train(
     for row, (first_choice, epoch) in enumerate(choices):
         candidates = with_substitutes(seed, epoch, first_choice, length)
         index, (example, pixels, scale) = load_usable(load, candidates, bad)
-        size = pixels.shape[:2]
-        out["index"][row], out["size"][row] = index, size
+        out["index"][row], out["size"][row] = index, pixels.shape[:2]
         place(pixels, out["image"][row], 0)
-        write_objects(example, size, scale, crowded, out, row)
+        write_objects(example, scale, crowded, out, row)
 
 
 def _fill_eval(loader: _Loader, indices: list[int], bad: BadImages, out: Batch) -> None:

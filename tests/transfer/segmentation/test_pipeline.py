@@ -194,6 +194,11 @@ def test_in_training_others_take_the_place_of_broken_examples(caplog):
     assert "photo-8: it is broken" in text
     assert "photo-3: the image cannot be decoded" in text
     assert_same(train(make(BROKEN), max_bad_images=3 / N, workers=1), batches)
+    # What takes a place depends on the epoch, not on the batch.
+    small = train(make(BROKEN), max_bad_images=3 / N, batch_size=2, stop_step=24)
+    assert [row["index"] for row in rows(small)] == [
+        row["index"] for row in rows(batches)
+    ]
 
 
 def test_in_evaluation_broken_examples_do_not_count():
