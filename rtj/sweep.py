@@ -2,10 +2,12 @@
 
     python -m rtj.sweep --table=4 [--config=configs/ablation.py[:key=value,...]]
         [--seeds=3] [--rows=a,b] [--columns=a,b|all] [--workdir=D]
+        [--backbones=W] [--data=NAME]
         [--config.section.key=value ...] [--dry-run[=flags]] [--json]
 
     python -m rtj.sweep --table=4,6 --seeds=3 --workdir=runs/digits
     python -m rtj.report runs/digits --out=runs/digits-report
+    python -m rtj.sweep --table=8 --backbones=runs/{row} --workdir=runs/voc
 
 Each run is what `python -m rtj.main` would do, in the folder D/ROW-seedS, one after the
 other in this process; its output is D/logs/ROW-seedS.log. The same command again skips
@@ -16,6 +18,13 @@ trained first, once for all seeds, unless `teacher=` is among the keys.
 `data=auto` is ImageNet where it is prepared. On the built-in digits a sweep trains on
 1,000 of the 4,000 images (`images=4000` for all), on which the rows differ by more than
 seeds do, and leaves out the columns of other networks (`--columns=all` takes them).
+
+Tables 8 and 9 are detection and segmentation, each row on its own classifier. W says
+which: a path with `{row}` in it, as `runs/{row}` for runs/b_standard, runs/d_efficient,
+runs/cosine, runs/smooth, runs/distill, runs/mixup and runs/distill_mixup; or one path
+for all (with `--rows`, as only classifiers of the row's network fit). NAME is the data
+instead of Pascal VOC or ADE20K; on `scenes`, for a laptop, `--backbones=none` starts
+from random weights, of which there is one run a network.
 
 For a cluster, `--dry-run` prints the commands, and `--dry-run=flags` their flags, one
 run a line, as launch/slurm.sbatch takes them in ROWS_FILE. Teachers come first and must
@@ -28,6 +37,7 @@ done, failed, stopped (names of runs), seconds, workdir.
 """
 
 import json
+import re
 import shlex
 import sys
 from argparse import Namespace
@@ -36,6 +46,9 @@ from pathlib import Path
 
 from rtj import tool
 from rtj.errors import ConfigError, Stopped
+from rtj.study.backbones import check_backbones, data_of
+from rtj.study.cells import task_of
+from rtj.study.metrics import CLASSIFICATION
 from rtj.study.sweep_plan import Choice, Common, Planned, arguments, choose_keys, plan
 from rtj.study.sweep_run import Outcome, run_all
 from rtj.study.sweep_table import SweepTable
@@ -50,6 +63,8 @@ def make_parser() -> tool.Parser:
     parser.add_argument("--columns", default="", help="only these, or all")
     parser.add_argument("--seeds", type=int, default=1, help="of each row, from 0")
     parser.add_argument("--workdir", default="", help="default: runs/sweep-DATA")
+    parser.add_argument("--backbones", default="", help="of tables 8 and 9")
+    parser.add_argument("--data", default="", help="of tables 8 and 9")
     parser.add_argument(
         "--dry-run", nargs="?", const="commands", choices=["commands", "flags"]
     )
@@ -87,13 +102,34 @@ def _planned(
         raise ConfigError(f"--seeds={options.seeds} is not allowed; allowed: 1 or more")
     file, _, text = options.config.partition(":")
     keys, size = choose_keys(text)
-    data = keys["data"].replace(":", "-").replace("/", "-")
-    workdir = Path(options.workdir or f"runs/sweep-{data}")
     choice = Choice(
         _table_numbers(options.table), _names(options.rows), _names(options.columns)
     )
     found = arguments(choice, other_networks=size.study_images is None)
-    return plan(found, options.seeds, Common(file, keys, overrides, workdir)), workdir
+    _check_data(found, options.data, text)
+    check_backbones(found, options.data, options.backbones)
+    data = keys["data"]
+    if task_of(found[0]) != CLASSIFICATION:
+        data = options.data or data_of(found[0])
+    name = data.replace(":", "-").replace("/", "-")
+    workdir = Path(options.workdir or f"runs/sweep-{name}")
+    common = Common(file, keys, overrides, workdir, options.data, options.backbones)
+    return plan(found, options.seeds, common), workdir
+
+
+def _check_data(found: Sequence[str], data: str, text: str) -> None:
+    """Each of the two flags that name data must be of a row that is run."""
+    tasks = {task_of(argument) for argument in found}
+    if data and tasks == {CLASSIFICATION}:
+        raise ConfigError(
+            f"--data={data} is for tables 8 and 9; others take "
+            f"--config=configs/ablation.py:data={data}"
+        )
+    if CLASSIFICATION not in tasks and re.search(r"(^|,)data=", text):
+        raise ConfigError(
+            f"data= in --config ({text}) is for tables 1 to 6; tables 8 and 9 take "
+            "--data=NAME"
+        )
 
 
 def _table_numbers(text: str) -> tuple[int, ...]:

@@ -10,9 +10,10 @@ from rtj.study.class_tables import class_blocks
 from rtj.study.collect import columns_run, group_runs, in_no_table
 from rtj.study.document import Block, Heading, Items, Picture
 from rtj.study.find import Unreadable, load_runs
+from rtj.study.other_runs import other_blocks
 from rtj.study.overview import data_blocks, header_blocks
 from rtj.study.paper import TABLES
-from rtj.study.tables import other_blocks, table_blocks
+from rtj.study.tables import table_blocks
 from rtj.study.to_html import to_html
 from rtj.study.to_markdown import FIGURES, to_markdown
 

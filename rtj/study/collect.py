@@ -1,22 +1,23 @@
 """Runs to the cells of the paper's tables.
 
 Runs whose configs differ in nothing but the seed, the teacher (which has seeds of its
-own) and how often they are evaluated and saved are one `Setting`. A setting stands in a
-cell if it has the name, the network and the batch of the cell's config on the same
-data; what else differs is listed.
+own) and how often they are evaluated and saved are one `Setting`. So are those of a row
+of tables 8 and 9 that start from other weights, as these are the row's classifier and
+have seeds too. A setting stands in a cell if it has the name, the network and the batch
+of the cell's config on the same data; what else differs is listed.
 """
 
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from rtj.config import deciding_fields
-from rtj.config_args import get_config
+from rtj.study.cells import cell_config, names_its_data, task_of
 from rtj.study.load import LoadedRun
+from rtj.study.metrics import CLASSIFICATION, is_table_row
 from rtj.study.paper import TABLES, Cell, Table
 
 # Of these, runs of one setting may differ: none changes what is compared.
@@ -56,13 +57,14 @@ class Setting:
 
 @dataclass(frozen=True)
 class DataGroup:
-    """The runs of one data set, which alone may share a table.
+    """The runs of one task on one data set, which alone may share a table.
 
     Attributes:
         name: of the data set.
         image_size: in pixels, where it is not what the recipe gives the network.
     """
 
+    task: str
     name: str
     train_split: str
     eval_split: str
@@ -76,28 +78,33 @@ class DataGroup:
 
 
 def group_runs(runs: Iterable[LoadedRun]) -> list[DataGroup]:
-    """Runs by data, and by setting within; in the order of their first runs."""
-    by_data: dict[tuple[str, str, str, int | None], list[LoadedRun]] = {}
+    """Runs by task and data, and by setting within, in the order of first runs."""
+    by_data: dict[tuple[str, str, str, str, int | None], list[LoadedRun]] = {}
     for run in runs:
         by_data.setdefault(_data_key(run.config), []).append(run)
-    return [
-        DataGroup(name, train, held_out, size, _settings(found))
-        for (name, train, held_out, size), found in by_data.items()
-    ]
+    return [DataGroup(*key, _settings(found)) for key, found in by_data.items()]
 
 
-def _data_key(config: ConfigDict) -> tuple[str, str, str, int | None]:
+def _data_key(config: ConfigDict) -> tuple[str, str, str, str, int | None]:
     data = config.data
-    usual = cell_config(f"baseline,model={config.model.name}", data.name)
+    argument = f"baseline,model={config.model.name}"
+    if config.task != CLASSIFICATION:
+        cells = (
+            row.cells[0] for t in TABLES if t.task == config.task for row in t.rows
+        )
+        argument = str(next(cells).argument)  # the rows differ in weights alone
+    usual = cell_config(argument, data.name)
     size = None if data.image_size == usual.data.image_size else data.image_size
-    return data.name, data.train_split, data.eval_split, size
+    return config.task, data.name, data.train_split, data.eval_split, size
 
 
 def _settings(runs: Sequence[LoadedRun]) -> tuple[Setting, ...]:
     by_config: dict[str, list[LoadedRun]] = {}
     for run in runs:
-        fields = deciding_fields(run.config)
-        key = json.dumps(fields | dict.fromkeys(_OF_A_RUN), sort_keys=True)
+        fields = deciding_fields(run.config) | dict.fromkeys(_OF_A_RUN)
+        if is_table_row(run.config):
+            fields["train.weights"] = bool(run.config.train.weights)
+        key = json.dumps(fields, sort_keys=True)
         by_config.setdefault(key, []).append(run)
     return tuple(map(_setting, by_config.values()))
 
@@ -111,40 +118,21 @@ def _setting(runs: Sequence[LoadedRun]) -> Setting:
     return Setting(kept, tuple(run for run in ordered if run not in kept))
 
 
-def cell_config(argument: str, data: str) -> ConfigDict:
-    """What `configs/ablation.py:ARGUMENT,data=DATA` gives; no data set is opened.
-
-    A PATH of data is left out, as recipes do not depend on it, and a teacher is named
-    for rows that need one.
-    """
-    kind, _, path = data.partition(":")
-    if (kind in ("folder", "tar") and path) or "," in path:
-        data = f"{kind}:PATH"
-    return _cell_config(argument, data)
-
-
-@cache
-def _cell_config(argument: str, data: str) -> ConfigDict:
-    if ":" in argument:  # of another file, which names its data itself
-        return get_config(argument).lock()
-    teacher = ",teacher=TEACHER" if argument.startswith("distill") else ""
-    return get_config(f"ablation:{argument}{teacher},data={data}").lock()
-
-
 def stands_in(setting: Setting, cell: Cell) -> bool:
     """Whether a setting is a run of this cell, perhaps with other fields changed.
 
     Or of one that computes the same under another name: table 4 ends with the run
-    that table 5 starts with.
+    that table 5 starts with. Rows of tables 8 and 9 differ in their weights and thus by
+    name alone.
     """
-    if cell.argument is None:
+    ours = setting.config
+    if cell.argument is None or task_of(cell.argument) != ours.task:
         return False
-    ours, paper = setting.config, cell_config(cell.argument, setting.config.data.name)
-    own_data = ":" in cell.argument
-    if own_data and ours.data.name != paper.data.name:
+    paper = cell_config(cell.argument, ours.data.name)
+    if names_its_data(cell.argument) and ours.data.name != paper.data.name:
         return False
     taught = bool(ours.tricks.teacher) == bool(paper.tricks.teacher)
-    same = taught and not changes(setting, cell)
+    same = taught and ours.task == CLASSIFICATION and not changes(setting, cell)
     return same or _identity(ours) == _identity(paper)
 
 
@@ -155,11 +143,16 @@ def _identity(config: ConfigDict) -> tuple[str, str, int]:
 def changes(setting: Setting, cell: Cell) -> Changes:
     """The deciding fields that differ: field to (the cell's, the setting's).
 
-    What runs of one setting may differ in and what the data group says is left out.
+    What runs of one setting may differ in and what the data group says is left out. Of
+    a row of tables 8 and 9 only having no weights at all is a change.
     """
     assert cell.argument is not None
     paper = deciding_fields(cell_config(cell.argument, setting.config.data.name))
     ours = deciding_fields(setting.config)
+    if is_table_row(setting.config):
+        for fields in (paper, ours):
+            given = fields["train.weights"]
+            fields["train.weights"] = "the row's" if given else "random"
     return {
         field: (paper.get(field), ours.get(field))
         for field in sorted(paper.keys() | ours.keys())

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rtj.errors import ConfigError
 from rtj.study.document import Panel, Picture
 from rtj.study.load import LoadedRun
+from rtj.study.metrics import Metric
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,15 +50,18 @@ class _Plot:
     log: bool
 
 
-_PLOTS = (
-    _Plot("Learning rate", "train", "lr", 1.0, log=False),
-    _Plot("Training loss", "train", "loss", 1.0, log=True),
-    _Plot("Held-out top-1, %", "eval", "top1", 100.0, log=False),
-)
+def _plots(metric: Metric) -> tuple[_Plot, ...]:
+    return (
+        _Plot("Learning rate", "train", "lr", 1.0, log=False),
+        _Plot("Training loss", "train", "loss", 1.0, log=True),
+        _Plot(f"Held-out {metric.label}, %", "eval", metric.key, 100.0, log=False),
+    )
 
 
-def learning_curves(name: str, caption: str, curves: Sequence[Curve]) -> Picture:
-    """Learning rate, training loss and held-out top-1 against epochs.
+def learning_curves(
+    name: str, caption: str, curves: Sequence[Curve], metric: Metric
+) -> Picture:
+    """Learning rate, training loss and the held-out metric against epochs.
 
     Drawing raises ConfigError if matplotlib is not installed.
     """
@@ -65,27 +69,29 @@ def learning_curves(name: str, caption: str, curves: Sequence[Curve]) -> Picture
         name,
         caption,
         legend=tuple((*_style(i), curve.name) for i, curve in enumerate(curves)),
-        panels=partial(_panels, caption, curves),
-        png=partial(_png, curves),
+        panels=partial(_panels, caption, curves, _plots(metric)),
+        png=partial(_png, curves, _plots(metric)),
     )
 
 
-def _panels(caption: str, curves: Sequence[Curve]) -> tuple[Panel, ...]:
+def _panels(
+    caption: str, curves: Sequence[Curve], plots: Sequence[_Plot]
+) -> tuple[Panel, ...]:
     figure_class = figure_type()
     panels = []
     with _settings():
-        for plot in _PLOTS:
+        for plot in plots:
             figure = figure_class(figsize=(3.7, 2.7), layout="constrained")
             _draw(figure.subplots(), plot, curves)
             panels.append(Panel(f"{plot.title}: {caption}", _svg(figure)))
     return tuple(panels)
 
 
-def _png(curves: Sequence[Curve]) -> bytes:
+def _png(curves: Sequence[Curve], plots: Sequence[_Plot]) -> bytes:
     figure = figure_type()(figsize=(11, 3.6), layout="constrained")
     file = io.BytesIO()
     with _settings():
-        for axes, plot in zip(figure.subplots(1, len(_PLOTS)), _PLOTS, strict=True):
+        for axes, plot in zip(figure.subplots(1, len(plots)), plots, strict=True):
             _draw(axes, plot, curves)
         lines = [_legend_line(i, curve.name) for i, curve in enumerate(curves)]
         figure.legend(handles=lines, loc="outside lower center", ncols=4, frameon=False)

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from rtj.errors import CheckpointError, ConfigError, DataError, unknown
 from rtj.metrics import METRICS_FILE, read_metrics
+from rtj.study.metrics import CLASSIFICATION, result_keys
 from rtj.weights.run_folder import read_config
 from rtj.workdir import read_result, read_starts
 
@@ -22,7 +23,6 @@ Row = dict[str, Any]
 CONFIG_FILE = "config.json"
 PREDICTIONS_FILE = "predictions.npz"
 _PREDICTIONS = ("index", "label", "prediction")
-_RESULT = ("step", "top1", "top5", "loss")
 _LENGTHS = ("total_steps", "steps_per_epoch")
 _FRAMES = ("train", "eval")
 
@@ -33,13 +33,12 @@ class LoadedRun:
 
     Attributes:
         config: the resolved config, locked.
-        result: the last line of a finished run (top1 and top5 as fractions of 1), None
-            before.
+        result: the last line of a finished run (scores as fractions of 1), None before.
         starts: one dict a start, the oldest first; see `rtj.workdir`.
         metrics: the train and eval rows of metrics.jsonl in the order written, each
             with its `epoch`, a float.
         predictions: int32 arrays `index`, `label` and `prediction`, (N,) each: the last
-            evaluation of a finished run. None: none were written.
+            evaluation of a finished classifier. None: none were written.
     """
 
     workdir: Path
@@ -116,7 +115,7 @@ def _load(workdir: Path) -> LoadedRun:
         raise DataError(str(error)) from error  # which names the file
     assert config is not None  # there is one
     starts = _check_starts(workdir)
-    result = _check_result(workdir)
+    result = _check_result(workdir, config.task)
     metrics = read_metrics(workdir)
     if metrics:
         per_epoch = _steps_per_epoch(workdir, starts)
@@ -128,7 +127,9 @@ def _load(workdir: Path) -> LoadedRun:
         result=result,
         starts=starts,
         metrics=metrics,
-        predictions=_read_predictions(workdir / PREDICTIONS_FILE),
+        predictions=_read_predictions(workdir / PREDICTIONS_FILE)
+        if config.task == CLASSIFICATION
+        else None,
     )
 
 
@@ -144,12 +145,12 @@ def _check_starts(workdir: Path) -> list[Row]:
     return starts
 
 
-def _check_result(workdir: Path) -> Row | None:
+def _check_result(workdir: Path, task: str) -> Row | None:
     try:
         result = read_result(workdir)
     except ValueError as error:
         raise DataError(f"{workdir}: result.json is damaged: {error}") from error
-    for key in () if result is None else _RESULT:
+    for key in () if result is None else result_keys(task):
         value = result.get(key) if isinstance(result, dict) else result
         if not _is_number(value):
             raise DataError(

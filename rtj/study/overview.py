@@ -7,7 +7,15 @@ from rtj.study.collect import DataGroup
 from rtj.study.document import Block, Facts, Heading, Text, plural
 from rtj.study.find import Unreadable
 from rtj.study.load import LoadedRun
-from rtj.study.paper_transfer import PLACES365
+from rtj.study.metrics import CLASSIFICATION, main_metric
+from rtj.study.paper_transfer import ADE20K, PASCAL_VOC, PLACES365
+
+# What the paper's columns of a task are of, and the data sets that are that.
+_PAPERS = {
+    CLASSIFICATION: ("ImageNet", ("imagenet", PLACES365)),
+    "segmentation": ("ADE20K", (ADE20K,)),
+    "detection": ("Pascal VOC", (PASCAL_VOC,)),
+}
 
 
 def header_blocks(
@@ -28,9 +36,9 @@ def header_blocks(
         Text(
             "Runs of rtj beside the tables of He et al., Bag of Tricks for Image "
             "Classification with Convolutional Neural Networks (arXiv 1812.01187). "
-            "Accuracies are in per cent: of several seeds the mean ± the sample "
-            "standard deviation. A gain is of top-1, in points over the row compared "
-            "with, ± its standard error where both have two runs or more."
+            "Scores are in per cent: of several seeds the mean ± the sample "
+            f"standard deviation. A gain is of {_gained(runs)}, in points over the row "
+            "compared with, ± its standard error where both have two runs or more."
         ),
         Facts(tuple(pairs)),
     ]
@@ -44,17 +52,18 @@ def data_blocks(group: DataGroup) -> list[Block]:
         ("Runs", _runs(runs)),
         ("Training images", _split(group.train_split, map(_train_images, runs))),
         ("Held-out images", _split(group.eval_split, held_out)),
-        ("Image size", _some({run.config.data.image_size for run in runs}, " pixels")),
+        ("Image size", _some(map(_image_size, runs), " pixels")),
         ("Networks", _some(run.config.model.name for run in runs)),
         ("Batch", _some(sorted({run.config.train.batch_size for run in runs}))),
         ("Epochs", _some(map(_epochs, runs))),
     ]
     blocks: list[Block] = [Heading(2, _title(group)), Facts(tuple(pairs))]
-    if group.name not in ("imagenet", PLACES365):
+    name, same = _PAPERS[group.task]
+    if group.name not in same:
         blocks.append(
             Text(
-                "The paper's columns are of ImageNet, and these runs are not: only the "
-                "signs of the gains can be compared, not the accuracies."
+                f"The paper's columns are of {name}, and these runs are not: only the "
+                "signs of the gains can be compared, not the scores."
             )
         )
     return blocks
@@ -63,6 +72,8 @@ def data_blocks(group: DataGroup) -> list[Block]:
 def _title(group: DataGroup) -> str:
     """The data set, and what tells it from another group of the same."""
     parts = [f"Data: {group.name}"]
+    if group.task != CLASSIFICATION:
+        parts.append(group.task)
     if group.train_split != "train":
         parts.append(group.train_split)
     if group.eval_split:
@@ -80,6 +91,18 @@ def _runs(runs: Sequence[LoadedRun], unreadable: Sequence[Unreadable] = ()) -> s
     if unreadable:
         parts.append(f"{plural(len(unreadable), 'folder')} could not be read")
     return ", ".join(parts)
+
+
+def _gained(runs: Sequence[LoadedRun]) -> str:
+    tasks = dict.fromkeys(run.config.task for run in runs)
+    return " or ".join(main_metric(task).label for task in tasks)
+
+
+def _image_size(run: LoadedRun) -> str:
+    if run.config.task == "detection":
+        sides = run.config.detection
+        return f"{sides.short_side} to {sides.max_side}"
+    return str(run.config.data.image_size)
 
 
 def _some(values: Iterable[Any], unit: str = "") -> str:

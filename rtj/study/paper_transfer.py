@@ -2,7 +2,8 @@
 
 from rtj.study.paper_types import Cell, Row, Table, accuracy
 
-PLACES365 = "tfds:places365_small"  # the data of table 7
+# The data of tables 7, 8 and 9.
+PLACES365, PASCAL_VOC, ADE20K = "tfds:places365_small", "voc", "ade20k"
 
 TABLE7 = Table(
     number=7,
@@ -64,8 +65,14 @@ TABLE8 = Table(
     number=8,
     title="Faster-RCNN on Pascal VOC 2007 test",
     metrics=("top1", "mAP"),
+    task="detection",
     rows=tuple(
-        Row(key, label, (Cell({"top1": top1, "mAP": value}),), parent)
+        Row(
+            key,
+            label,
+            (Cell({"top1": top1, "mAP": value}, f"detection:{PASCAL_VOC},row={key}"),),
+            parent,
+        )
         for (key, parent, label, top1), value in zip(_NETWORKS, _MAP, strict=True)
     ),
     notes=_NOTES,
@@ -75,11 +82,17 @@ TABLE9 = Table(
     number=9,
     title="FCN on ADE20K",
     metrics=("top1", "pixAcc", "mIoU"),
+    task="segmentation",
     rows=tuple(
         Row(
             key,
             "+ mixup w/ distill" if key == "distill_mixup" else label,
-            (Cell({"top1": top1, "pixAcc": pixels, "mIoU": overlap}),),
+            (
+                Cell(
+                    {"top1": top1, "pixAcc": pixels, "mIoU": overlap},
+                    f"segmentation:{ADE20K},row={key}",
+                ),
+            ),
             parent,
         )
         for (key, parent, label, top1), (pixels, overlap) in zip(

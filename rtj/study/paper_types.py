@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from rtj.study.metrics import CLASSIFICATION
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -11,7 +13,8 @@ class Cell:
     Attributes:
         paper: per cent by metric; None where the paper has none.
         argument: of `configs/ablation.py`, without `data`, `seed` and `teacher`, or
-            `FILE:ARGUMENT` of another file of `configs/`; None: no config repeats it.
+            `FILE:ARGUMENT` of another file of `configs/`, with the paper's data and
+            without `seed` and `weights`; None: no config repeats it.
     """
 
     paper: Mapping[str, float | None]
@@ -42,7 +45,8 @@ class Table:
 
     Attributes:
         columns: names of the cells of a row; ("",) where there is only one.
-        metrics: names of the numbers of a cell.
+        metrics: names of the numbers of a cell; those that are not of the task are the
+            classifier's whose weights a run starts from.
         notes: what the paper contradicts itself in, or leaves open.
     """
 
@@ -53,6 +57,7 @@ class Table:
     metrics: tuple[str, ...] = ("top1", "top5")
     extras: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    task: str = CLASSIFICATION
 
     def row(self, key: str) -> Row:
         """The row of this key; KeyError if there is none."""

@@ -13,6 +13,9 @@ from rtj.data.sources import resolve_auto
 from rtj.errors import ConfigError, unknown
 from rtj.main import parse
 from rtj.recipes import TEACHERS, Recipe, recipe
+from rtj.study.backbones import row_of, started
+from rtj.study.cells import task_of
+from rtj.study.metrics import CLASSIFICATION
 from rtj.study.paper import TABLES, Row, Table, table
 
 ALL = "all"
@@ -88,12 +91,16 @@ class Common:
         keys: `key=value` for each run's argument.
         overrides: flags `--config.section.key=value`.
         workdir: the sweep's folder.
+        data: of rows of tables 8 and 9; "": the paper's.
+        backbones: see `rtj.study.backbones`.
     """
 
     file: str
     keys: Mapping[str, str]
     overrides: tuple[str, ...]
     workdir: Path
+    data: str = ""
+    backbones: str = ""
 
 
 def plan(found: Sequence[str], seeds: int, common: Common) -> list[Planned]:
@@ -125,6 +132,10 @@ def _computes(config: ConfigDict) -> str:
 
 def _planned(argument: str, seed: int | None, common: Common) -> Planned:
     file, common_keys = common.file, dict(common.keys)
+    task, name = task_of(argument), ""
+    if task != CLASSIFICATION:
+        name = f"{task}-{row_of(argument)}"
+        argument = started(argument, common.data, common.backbones)
     if ":" in argument:  # of another file, which names its data itself
         other, _, argument = argument.partition(":")
         file = str(Path(file).with_name(f"{other}.py"))
@@ -137,7 +148,7 @@ def _planned(argument: str, seed: int | None, common: Common) -> Planned:
         keys.pop("teacher", None)
     whole = ",".join([argument, *(f"{key}={value}" for key, value in keys.items())])
     flags = (f"--config={file}:{whole}", *common.overrides)
-    name = argument if seed is None else f"{argument}-seed{seed}"
+    name = (name or argument) + ("" if seed is None else f"-seed{seed}")
     folder = common.workdir / re.sub(r"[^A-Za-z0-9._-]", "-", name)
     return Planned(folder.name, folder, flags, parse(["rtj.main", *flags])[1])
 
@@ -184,9 +195,10 @@ def _cells(t: Table) -> Iterator[tuple[Row, str, str]]:
                 yield row, column, cell.argument
 
 
-def _row_names(cells: Iterable[tuple[Row, str, str]]) -> list[str]:
+def _row_names(cells: Sequence[tuple[Row, str, str]]) -> list[str]:
     names = [name for row, _, argument in cells for name in (row.key, argument)]
-    return [*names, *(TEACHERS[name] for name in names if name in TEACHERS)]
+    arguments = [argument for _, _, argument in cells]
+    return [*names, *(TEACHERS[name] for name in arguments if name in TEACHERS)]
 
 
 def _check_names(what: str, given: Iterable[str], allowed: Iterable[str]) -> None:

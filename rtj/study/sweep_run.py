@@ -16,6 +16,7 @@ import jax
 from rtj.compile_cache import keep_compiled
 from rtj.errors import ConfigError, RtjError, Stopped
 from rtj.loop import train
+from rtj.study.metrics import Metric, main_metric
 from rtj.study.sweep_plan import Planned
 from rtj.study.sweep_table import SweepTable
 
@@ -59,7 +60,7 @@ def run_all(runs: Sequence[Planned], workdir: Path, table: SweepTable) -> list[O
     for run in runs:
         outcome = _run(run, logs / f"{run.name}.log", table)
         outcomes.append(outcome)
-        table.set(run.name, *_shown(outcome))
+        table.set(run.name, *_shown(outcome, main_metric(run.config.task)))
         if outcome.code == Stopped.exit_code:
             break
         jax.clear_caches()  # the next run's programs are others
@@ -90,10 +91,10 @@ def _run(run: Planned, log: Path, table: SweepTable) -> Outcome:
     return Outcome(run.name, code, message, time.monotonic() - begin, result)
 
 
-def _shown(outcome: Outcome) -> tuple[str, str]:
+def _shown(outcome: Outcome, metric: Metric) -> tuple[str, str]:
     if outcome.code == Stopped.exit_code:
         return "stopped", outcome.error
     if outcome.result is None:
         return "failed", f"exit code {outcome.code}: {outcome.error}"
-    top1 = 100 * outcome.result["top1"]
-    return "done", f"top-1 {top1:.2f} %  {outcome.seconds:.0f} s"
+    score = 100 * outcome.result[metric.key]
+    return "done", f"{metric.label} {score:.2f} %  {outcome.seconds:.0f} s"

@@ -31,15 +31,18 @@ def write_run(
     seed: int = 0,
     top1: float = 0.9,
     top5: float = 0.99,
+    scores: dict[str, float] | None = None,
     finished: bool = True,
     changes: dict[str, Any] | None = None,
     predictions: dict[str, Any] | None = None,
 ) -> Path:
     """A run of `configs/ablation.py:ARGUMENT`, or of `FILE:ARGUMENT`.
 
-    It has 4 epochs of 10 steps, 2 of them if not finished. `changes` are config fields,
-    `predictions` the arrays by name.
+    It has 4 epochs of 10 steps, 2 of them if not finished. `scores` are those of a task
+    other than classification; `changes` are config fields, `predictions` the arrays by
+    name.
     """
+    scores = scores or {"top1": top1, "top5": top5}
     if argument.startswith("distill"):
         argument += f",teacher=runs/teacher-{seed}"
     if ":" in argument:
@@ -56,12 +59,12 @@ def write_run(
     (folder / "starts.jsonl").write_text(json.dumps(START) + "\n")
     steps = range(5, 41 if finished else 21, 5)
     lines = [_train(step, seed) for step in steps]
-    lines += [_evaluation(step, top1, top5) for step in steps if step % 10 == 0]
+    lines += [_evaluation(step, scores) for step in steps if step % 10 == 0]
     lines.sort(key=lambda row: row["step"])
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (folder / "metrics.jsonl").write_text(text)
     if finished:
-        result: dict[str, Any] = {"step": 40, "epoch": 4.0, "top1": top1, "top5": top5}
+        result: dict[str, Any] = {"step": 40, "epoch": 4.0} | scores
         result |= {"loss": 0.3, "examples": 1000, "images_per_s": 10.0}
         result["workdir"] = str(folder)
         (folder / "result.json").write_text(json.dumps(result))
@@ -77,7 +80,7 @@ def _train(step: int, seed: int) -> dict[str, Any]:
     return {"step": step, "kind": "train", "loss": loss, "lr": lr, "top1": 0.5}
 
 
-def _evaluation(step: int, top1: float, top5: float) -> dict[str, Any]:
-    grown = top1 * (1 - 0.5 ** (step / 5))
-    row = {"step": step, "kind": "eval", "top1": grown, "top5": top5}
+def _evaluation(step: int, scores: dict[str, float]) -> dict[str, Any]:
+    grown = {key: value * (1 - 0.5 ** (step / 5)) for key, value in scores.items()}
+    row = {"step": step, "kind": "eval"} | grown
     return row | {"loss": 0.3, "examples": 1000}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rtj.study.collect import cell_config
+from rtj.study.cells import cell_config, paper_config
 from rtj.study.paper import TABLES, table
 
 # Top-1 and top-5 of every column, typed from the paper row by row.
@@ -149,11 +149,13 @@ def test_the_papers_contradictions_are_noted_at_the_tables_they_are_in():
 
 @pytest.mark.parametrize("argument", CELLS)
 def test_every_argument_is_a_config(argument):
-    for data in ("imagenet", "digits"):
-        recipe = argument.partition("recipe=")[2]
-        row = argument.split(",")[0]
-        name = f"transfer-{recipe}" if recipe else f"ablation-{row}"
+    file, _, of_file = argument.rpartition(":")
+    row = of_file.split("=")[-1] if file else argument.split(",")[0]
+    name = f"{file or 'ablation'}-{row}"
+    tasks = ("detection", "segmentation")
+    for data in ("scenes", "folder:/a, b") if file in tasks else ("imagenet", "digits"):
         assert cell_config(argument, data).name == name
+    assert paper_config(argument).name == name
 
 
 def test_arguments_have_the_papers_networks_and_batches():
@@ -173,3 +175,13 @@ def test_arguments_have_the_papers_networks_and_batches():
     assert found(5, "resnet50c") == ("resnet50c", 1024, "bf16")
     assert found(6, "distill_mixup", "MobileNet") == ("mobilenet", 1024, "bf16")
     assert found(6, "cosine", "ResNet-50-D") == ("resnet50d", 1024, "bf16")
+
+
+def test_rows_of_transfer_are_on_the_papers_data_and_start_from_weights():
+    for number, task, data in ((8, "detection", "voc"), (9, "segmentation", "ade20k")):
+        assert table(number).task == task
+        for row in table(number).rows:
+            config = paper_config(str(row.cells[0].argument))
+            assert (config.task, config.data.name) == (task, data)
+            assert config.model.name == f"resnet50{'b' if 'b_' in row.key else 'd'}"
+            assert config.train.weights != ""

@@ -139,7 +139,7 @@ def test_digits_sweep_over_a_part_of_the_images_unless_told_otherwise(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--table=8"], "--table=8 is not allowed; allowed: 1, 2, 3, 4, 5, 6, 7"),
+        (["--table=10"], "--table=10 is not allowed; allowed: 1, 2, 3, 4, 5, 6, 7, 8"),
         (["--table=four"], "--table='four' is not allowed"),
         (["--table=6", "--rows=distil"], "row 'distil' is unknown; .*first: distill,"),
         (["--table=6", "--columns=VGG"], "column 'VGG' is unknown; .*MobileNet"),
