@@ -54,9 +54,8 @@ def draw_boxes(
         draw.rectangle(inside, outline=class_colour(int(labels[i])), width=width)
     taken: list[Area] = []
     for i in reversed(visible):  # the best finds its place first
-        name = class_names[labels[i]]
-        text = name if scores is None else f"{name} {scores[i]:.2f}"
-        tag = make_tag(text, picture.width)
+        score = "" if scores is None else f" {scores[i]:.2f}"
+        tag = make_tag(class_names[labels[i]] + score, picture.width)
         corner = find_corner(tag, visible[i], picture, taken)
         taken.append(write_tag(draw, tag, corner, class_colour(int(labels[i]))))
     return picture
