@@ -235,6 +235,8 @@ TASK_FIELDS: dict[str, dict[str, Check]] = {
     },
 }
 
+ALL_FIELDS = set(FIELDS).union(*TASK_FIELDS.values())
+
 
 def check_fields(flat: Mapping[str, Any]) -> None:
     """Raise ConfigError for the first field that is unknown, missing or wrong."""

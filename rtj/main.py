@@ -35,7 +35,7 @@ from rtj.compile_cache import keep_compiled
 from rtj.config import check, config_hash
 from rtj.distributed import find_cluster, joined
 from rtj.errors import ConfigError, RtjError, unknown
-from rtj.fields import FIELDS
+from rtj.fields import ALL_FIELDS
 from rtj.profile import parse_profile
 
 
@@ -65,13 +65,17 @@ def parse(argv: Sequence[str]) -> tuple[flags.FlagValues, ConfigDict]:
     )
     _define_execution_flags(values)
     for field in _overridden(argv):
-        if field not in FIELDS:
-            raise unknown("config field", field, FIELDS)
+        if field not in ALL_FIELDS:
+            raise unknown("config field", field, ALL_FIELDS)
     try:
         rest = values(list(argv))
         config = config_flag.value
         if config is not None:
             check(config)  # a file that cannot be read raises here, its OSError
+    except KeyError as error:  # of ml_collections, for a section that is not there
+        raise ConfigError(
+            f"--config has no section {_one_line(error)}, which is another task's"
+        ) from error
     except (flags.Error, TypeError, ValueError, OSError) as error:
         raise ConfigError(_one_line(error)) from error
     if len(rest) > 1:

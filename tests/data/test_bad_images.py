@@ -104,7 +104,7 @@ def test_a_run_with_a_bad_image_counts_the_others(tiny_config, tmp_path, monkeyp
         images[5] = images[5][:60]
         return ArraySource(images, [example["label"] for example in examples], 10)
 
-    monkeypatch.setattr("rtj.experiment.open_source", broken)
+    monkeypatch.setattr("rtj.classification_task.open_source", broken)
     changes = {"train.steps": 8, "train.log_every": 2, "data.max_bad_images": 0.01}
     result = rtj.train(tiny_config(**changes), tmp_path)
     assert result["examples"] == 99
