@@ -55,7 +55,10 @@ def get_config(argument: str = "voc") -> ConfigDict:
         DETECTION_NAMES,
         keys={"neck": one_of("c4", "fpn")},
     )
-    changes = pyramid(config) if keys.get("neck") == "fpn" else {}
+    changes: dict[str, Any] = {}
+    neck = keys.get("neck", config.detection.neck)
+    if neck != config.detection.neck:
+        changes |= NECKS["scenes" if config.data.name == "scenes" else "voc"][neck]
     if "weights" in keys:
         changes |= {"train.freeze_batch_norm": True, "train.frozen_stages": 2}
     for field, value in changes.items():
@@ -81,15 +84,65 @@ def fields(data: str) -> dict[str, Any]:
     return recipe | (scenes() if data == "scenes" else {})
 
 
-def pyramid(config: ConfigDict) -> dict[str, Any]:
-    """What a feature pyramid changes: gluon-cv's `faster_rcnn_fpn_resnet50_v1b`."""
-    return {"detection.neck": "fpn"} | (
-        {}
-        if config.data.name == "scenes"
-        else {"detection.rpn_channels": 256, "detection.roi_size": 7}
-    )
+# What a neck that is not the recipe's own changes: of photos gluon-cv's
+# `faster_rcnn_fpn_resnet50_v1b`.
+NECKS: dict[str, dict[str, dict[str, Any]]] = {
+    "voc": {
+        "fpn": {
+            "detection.neck": "fpn",
+            "detection.rpn_channels": 256,
+            "detection.roi_size": 7,
+        }
+    },
+    "scenes": {
+        "c4": {
+            "detection.neck": "c4",
+            "detection.anchor_sizes": (16.0, 24.0, 36.0, 52.0),
+        }
+    },
+}
 
 
 def scenes() -> dict[str, Any]:
-    """The recipe at the size of a laptop."""
-    return {}
+    """The recipe at the size of a laptop; a map of stride 16 has but 6 x 6 cells there,
+    so its neck is the pyramid."""
+    return {
+        "model.name": "resnet14d",
+        "model.width": 16,
+        "tricks.initializer": "msra",
+        "tricks.base_lr": 0.02,
+        "tricks.base_batch": 8,
+        "tricks.schedule": "cosine",
+        "tricks.warmup_epochs": 0.4,
+        "tricks.weight_decay": 1e-4,
+        "tricks.no_bias_decay": True,
+        "tricks.nesterov": "outside",
+        "tricks.precision": "fp32",
+        "train.epochs": 7.0,
+        "train.batch_size": 8,
+        "train.eval_batch_size": 50,
+        "train.log_every": 25,
+        "data.image_size": 96,
+        "data.flip": False,  # a mirrored 2 is no digit
+        "data.mean": (127.0, 127.0, 127.0),
+        "data.std": (60.0, 60.0, 60.0),
+        "detection.neck": "fpn",
+        "detection.short_side": 96,
+        "detection.max_side": 96,
+        "detection.max_objects": 5,
+        "detection.anchor_sizes": (14.0, 22.0, 32.0, 44.0, 64.0),
+        "detection.rpn_channels": 48,
+        "detection.fpn_channels": 48,
+        "detection.fc": 128,
+        "detection.rpn_min_size": 2.0,
+        "detection.train_pre_nms": 400,
+        "detection.train_post_nms": 64,
+        "detection.test_pre_nms": 400,
+        "detection.test_post_nms": 64,
+        "detection.rpn_batch": 64,
+        "detection.roi_batch": 32,
+        "detection.roi_positive": 0.5,
+        "detection.roi_size": 7,
+        "detection.max_detections": 30,
+        "detection.metric": "area",
+    }

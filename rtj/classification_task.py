@@ -36,6 +36,9 @@ class ClassificationTask:
         held_out = data.eval_split or eval_split(data.name, data.data_dir)
         return _open(config, data.train_split), _open(config, held_out)
 
+    def class_names(self, source: Source) -> None:
+        """See `rtj.labels`, which finds them when they are asked for."""
+
     def model(self, config: ConfigDict, num_classes: int) -> nn.Module:
         """A network of `rtj.models`."""
         return make_model(config, num_classes)

@@ -36,19 +36,23 @@ def class_names(
         ConfigError: `classes` cannot be read or has another number of names.
     """
     if classes:
-        names = imagenet_ids() if classes == IMAGENET else _read(Path(classes))
-        if len(names) != count:
-            raise ConfigError(
-                f"--classes={classes} has {len(names)} names, the network {count} "
-                "classes"
-            )
-        return names, f"--classes={classes}"
+        return read_names(classes, count), f"--classes={classes}"
     if about and len(about.label_names) == count:
         return about.label_names, "the weights' metadata"
     names = _data_set_names(about, config)
     if len(names) == count:
         return names, "the data set of the weights"
     return (), "none known: numbers of the classes"
+
+
+def read_names(classes: str, count: int) -> tuple[str, ...]:
+    """The names in a file, see `class_names`; ConfigError unless there are `count`."""
+    names = imagenet_ids() if classes == IMAGENET else _read(Path(classes))
+    if len(names) != count:
+        raise ConfigError(
+            f"--classes={classes} has {len(names)} names, the network {count} classes"
+        )
+    return names
 
 
 def imagenet_ids() -> tuple[str, ...]:

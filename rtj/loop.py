@@ -88,6 +88,7 @@ def train(
         total_steps=experiment.total_steps,
         steps_per_epoch=experiment.steps_per_epoch,
         teacher=experiment.teacher.fingerprint if experiment.teacher else None,
+        classes=experiment.task.class_names(experiment.train_source),
     )
     preflight.check_workdir_is_shared(peers, workdir)
     if peers.lead:

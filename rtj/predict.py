@@ -1,11 +1,18 @@
-"""Images to their five likeliest classes.
+"""Images to their five likeliest classes, or to masks or boxes.
 
     python -m rtj.predict (--weights=W [--model=NAME] | --checkpoint=WORKDIR)
         [--classes=FILE] [--batch=32] [--json] IMAGE...
+    python -m rtj.predict --task=detection|segmentation --checkpoint=WORKDIR
+        [--out=predictions] [--score=0.5] [--classes=FILE] [--batch=8] [--json] IMAGE...
 
 IMAGE is a file, a folder (all images under it) or a glob. Images are prepared as
 the weights say; without metadata as in the paper; which it is, is printed. Class
 names come from --classes, the weights or the run's data set.
+
+With --task=detection or segmentation a picture of each image is written to --out,
+with the boxes of at least --score, or under the colours of the classes; of segmentation
+NAME.mask.png too, a byte a pixel. The images of --json then have `path`, `picture` and
+`detections` or `mask` and `classes`, see `rtj.transfer.predict_command`.
 
 With --json the last line on stdout is one object: `model`, `preprocess`,
 `images` (a list of `path` and `predictions`: `class`, `name`, `probability`) and
@@ -30,9 +37,13 @@ import numpy as np
 from PIL import Image
 
 from rtj.errors import ConfigError, DataError
+from rtj.fields import TASKS
 from rtj.preprocess import Preprocess, load_image, normalize
 from rtj.serving import Network, open_network
 from rtj.tool import Parser, add_network_flags, run_tool
+from rtj.transfer.predict_command import describe, predict_files
+from rtj.transfer.trained import open_trained
+from rtj.weights.run_folder import is_run_folder, read_config
 
 TOP = 5
 
@@ -120,15 +131,38 @@ def _named(
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="python -m rtj.predict", description=__doc__)
     add_network_flags(parser)
-    parser.add_argument("--batch", type=int, default=32, help="images at a time")
+    parser.add_argument("--batch", type=int, default=0, help="images at a time")
+    parser.add_argument("--task", choices=TASKS, help="default: the checkpoint's")
+    parser.add_argument("--out", default="predictions", help="folder of the pictures")
+    parser.add_argument("--score", type=float, default=0.5, help="least one of a box")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("images", nargs="+", metavar="IMAGE")
     return parser
 
 
 def _command(args: argparse.Namespace) -> int:
-    if args.batch < 1:
+    if args.batch < 0:
         raise ConfigError(f"--batch={args.batch} is not allowed; allowed: 1 or more")
+    if _task(args) == "classification":
+        return _classify(args)
+    return _look(args)
+
+
+def _task(args: argparse.Namespace) -> str:
+    """The task of the checkpoint; of weights it is classification."""
+    found = "classification"
+    if args.checkpoint and not args.weights and is_run_folder(Path(args.checkpoint)):
+        config = read_config(Path(args.checkpoint))
+        found = found if config is None else config.task
+    if args.task not in (None, found):
+        raise ConfigError(
+            f"--task={args.task}, but what is given was trained for {found}; allowed: "
+            f"{found}, or --checkpoint=WORKDIR of a run of {args.task}"
+        )
+    return found
+
+
+def _classify(args: argparse.Namespace) -> int:
     network = open_network(
         weights=args.weights,
         checkpoint=args.checkpoint,
@@ -142,7 +176,7 @@ def _command(args: argparse.Namespace) -> int:
     failed = [(path, error) for path, error in found if error]
     done: list[dict[str, Any]] = []
     paths = [path for path, error in found if not error]
-    for path, result in predict(network, paths, batch=args.batch):
+    for path, result in predict(network, paths, batch=args.batch or 32):
         if isinstance(result, DataError):
             failed.append((path, result))
             continue
@@ -157,11 +191,39 @@ def _command(args: argparse.Namespace) -> int:
             "failed": [{"path": str(p), "error": str(e)} for p, e in failed],
         }
         print(json.dumps(report), flush=True)
+    return _end(failed, len(found))
+
+
+def _end(failed: list[tuple[Path, DataError]], count: int) -> int:
+    for _, error in failed:
+        print(f"rtj: {error}", file=sys.stderr)
     if failed:
-        for _, error in failed:
-            print(f"rtj: {error}", file=sys.stderr)
-        raise DataError(f"{len(failed)} of {len(found)} images could not be read")
+        raise DataError(f"{len(failed)} of {count} images could not be read")
     return 0
+
+
+def _look(args: argparse.Namespace) -> int:
+    """Segmentation and detection."""
+    if args.model:
+        raise ConfigError(f"--model={args.model}: the checkpoint says it")
+    trained = open_trained(Path(args.checkpoint), args.classes)
+    found = list(find_images(args.images))
+    failed = [(path, error) for path, error in found if error]
+    paths = [path for path, error in found if not error]
+    batch, out = args.batch or 8, Path(args.out)
+    done, unread = predict_files(trained, paths, out, batch=batch, score=args.score)
+    failed += unread
+    if args.json:
+        report = {
+            "model": trained.config.model.name,
+            "task": trained.config.task,
+            "images": done,
+            "failed": [{"path": str(p), "error": str(e)} for p, e in failed],
+        }
+        print(json.dumps(report), flush=True)
+    else:
+        print("\n".join(describe(report) for report in done))
+    return _end(failed, len(found))
 
 
 def _print_table(path: Path, predictions: list[Prediction]) -> None:

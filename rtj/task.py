@@ -71,6 +71,9 @@ class Task(Protocol):
     def open_data(self, config: ConfigDict) -> tuple[Data, Data]:
         """The training and the held-out split; DataError if they are not there."""
 
+    def class_names(self, source: Any) -> list[str] | None:
+        """Of what `open_data` opened, in the order of the classes; None: not known."""
+
     def model(self, config: ConfigDict, num_classes: int) -> nn.Module:
         """The network; `model.init(key, images, train=False)` makes its variables."""
 

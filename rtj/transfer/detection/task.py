@@ -43,6 +43,10 @@ class DetectionTask:
             open_boxes(data.name, held_out, data_dir=data.data_dir),
         )
 
+    def class_names(self, source: Any) -> list[str]:
+        """The source's."""
+        return list(source.class_names)
+
     def model(self, config: ConfigDict, num_classes: int) -> FasterRCNN:
         """Faster R-CNN on the config's network."""
         options = config.detection

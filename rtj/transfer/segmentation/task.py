@@ -39,6 +39,10 @@ class SegmentationTask:
             open_masks(data.name, held_out, data_dir=data.data_dir),
         )
 
+    def class_names(self, source: Any) -> list[str]:
+        """The source's."""
+        return list(source.class_names)
+
     def model(self, config: ConfigDict, num_classes: int) -> FCN:
         """FCN on the config's network."""
         return make_fcn(config, num_classes)

@@ -93,30 +93,47 @@ def eval_step(
 ) -> Metrics:
     """The confusion matrix of a batch of whole images, and the sum of their losses.
 
-    What stands right of and below an image on its canvas is the mean colour to the
-    network and nobody's pixel to the scores.
+    What stands right of and below an image on its canvas is nobody's pixel.
 
     Returns:
         `confusion` int32 (K, K); `loss`, the sum over images of the mean over an
         image's pixels; `examples` and `skipped` (those that cannot be decoded).
     """
     inside = inside_image(batch["size"], batch["image"].shape[1:3])
-    images = jnp.where(
-        inside[..., None], normalize(batch["image"], mean=mean, std=std), 0
+    logits = score_pixels(
+        variables, batch, model=model, mean=mean, std=std, policy=policy
     )
-    with matmul_precision(policy):
-        logits: Any = model.apply(variables, images, train=False)
     masks = jnp.where(inside, batch["mask"], IGNORE_LABEL).astype(jnp.int32)
-    losses = jax.vmap(pixel_cross_entropy)(logits.out[:, None], masks[:, None])
+    losses = jax.vmap(pixel_cross_entropy)(logits[:, None], masks[:, None])
     there, decoded = batch["index"] >= 0, batch["size"].min(axis=1) > 0
     return {
-        "confusion": confusion_matrix(
-            logits.out.argmax(-1), masks, logits.out.shape[-1]
-        ),
+        "confusion": confusion_matrix(logits.argmax(-1), masks, logits.shape[-1]),
         "loss": jnp.where(there, losses, 0).sum(),
         "examples": (there & decoded).sum(dtype=jnp.int32),
         "skipped": (there & ~decoded).sum(dtype=jnp.int32),
     }
+
+
+def score_pixels(
+    variables: dict[str, Any],
+    batch: Batch,
+    *,
+    model: FCN,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    policy: Policy,
+) -> jax.Array:
+    """The main head's class scores (B, H, W, K) float32 of images on their canvases.
+
+    What stands right of and below an image is the mean colour to the network.
+    """
+    inside = inside_image(batch["size"], batch["image"].shape[1:3])
+    pixels = normalize(batch["image"], mean=mean, std=std)
+    with matmul_precision(policy):
+        logits: Any = model.apply(
+            variables, jnp.where(inside[..., None], pixels, 0), train=False
+        )
+    return logits.out
 
 
 def inside_image(sizes: jax.Array, canvas: tuple[int, ...]) -> jax.Array:
