@@ -4,7 +4,7 @@
     python -m rtj.main --config=configs/detection.py:scenes
 
 The first word is the data set: `voc` (Pascal VOC, trained on 2007 trainval and 2012
-trainval, tested on 2007 test), `folder:PATH` (of Pascal VOC's layout, see
+trainval, tested on 2007 test), `tfds:NAME`, `folder:PATH` (of Pascal VOC's layout, see
 `rtj.transfer.detection.sources`), or `scenes`: the built-in digits on textured
 canvases, for a laptop.
 

@@ -65,7 +65,7 @@ def is_data_name(text: Any) -> bool:
 
 
 SEGMENTATION_NAMES = "scenes | ade20k | tfds:NAME | folder:PATH"
-DETECTION_NAMES = "scenes | voc | folder:PATH"
+DETECTION_NAMES = "scenes | voc | tfds:NAME | folder:PATH"
 
 
 def is_segmentation_name(text: Any) -> bool:
@@ -77,7 +77,7 @@ def is_segmentation_name(text: Any) -> bool:
 def is_detection_name(text: Any) -> bool:
     """Whether `text` is of the form that names images with boxes."""
     kind, _, rest = text.partition(":")
-    return text in ("scenes", "voc") or (kind == "folder" and rest != "")
+    return text in ("scenes", "voc") or (kind in ("tfds", "folder") and rest != "")
 
 
 _TEXT: Check = (lambda v: isinstance(v, str)), "text"

@@ -46,11 +46,7 @@ class FileImages:
             DataError: it cannot be decoded.
         """
         example = self[index]
-        opened = images.open_image(example["image"], example["id"], "pillow")
-        region = opened.region((0, 0, opened.width, opened.height))
-        if region.ndim == 2:
-            region = np.repeat(region[..., None], 3, axis=2)
-        return np.array(region)
+        return rgb_pixels(example["image"], example["id"])
 
     def fault(self, index: int) -> DataError:
         """Why an image cannot be used."""
@@ -59,3 +55,10 @@ class FileImages:
         except DataError as error:
             return error
         raise RuntimeError(f"{self._paths[index]} can be read after all")
+
+
+def rgb_pixels(image: bytes | np.ndarray, example_id: str) -> np.ndarray:
+    """An example's `image` as uint8 (H, W, 3); DataError if it cannot be decoded."""
+    opened = images.open_image(image, example_id, "pillow")
+    region = opened.region((0, 0, opened.width, opened.height))
+    return np.array(region if region.ndim == 3 else np.stack([region] * 3, axis=-1))

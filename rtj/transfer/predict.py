@@ -39,21 +39,32 @@ def predict(
     shape together, so the order is not that of `paths`.
     """
     source = FileImages(paths, trained.class_names)
+    for index, seen in predict_source(trained, source, batch=batch):
+        yield index, source.fault(index) if seen is None else seen
+
+
+def predict_source(
+    trained: Trained, source: Any, *, batch: int = 8
+) -> Iterator[tuple[int, Seen | None]]:
+    """`predict` for examples of a source of the run's task; None cannot be decoded."""
     segments = trained.config.task == "segmentation"
     step = jax.jit(_segmenter(trained) if segments else _detector(trained))
     read = _mask if segments else _objects
-    with closing(_batches(trained, source, min(batch, len(paths)))) as batches:
+    with closing(_batches(trained, source, min(batch, len(source)))) as batches:
         for rows in batches:
             found = jax.device_get(step(trained.variables, rows))
             for row, index in enumerate(rows["index"].tolist()):
                 if index >= 0:
-                    seen = read(rows, found, row)
-                    yield index, source.fault(index) if seen is None else seen
+                    yield index, read(rows, found, row)
 
 
 def picture(trained: Trained, path: Path, seen: Seen, score: float) -> Image.Image:
     """The image with what is seen in it; boxes of at least `score`."""
-    pixels = FileImages([path], trained.class_names).pixels(0)
+    return draw(trained, FileImages([path], trained.class_names).pixels(0), seen, score)
+
+
+def draw(trained: Trained, pixels: np.ndarray, seen: Seen, score: float) -> Image.Image:
+    """`picture` of an image's pixels, uint8 (H, W, 3)."""
     if "mask" in seen:
         background = [k for k, n in enumerate(trained.class_names) if n == "background"]
         return draw_mask(pixels, seen["mask"], leave_out=(255, *background))
@@ -62,7 +73,7 @@ def picture(trained: Trained, path: Path, seen: Seen, score: float) -> Image.Ima
     return draw_boxes(pixels, boxes, labels, scores, class_names=trained.class_names)
 
 
-def _batches(trained: Trained, source: FileImages, batch: int) -> BatchIterator:
+def _batches(trained: Trained, source: Any, batch: int) -> BatchIterator:
     data = trained.config.data
     reading: dict[str, Any] = {
         "batch_size": batch,
