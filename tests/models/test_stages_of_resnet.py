@@ -72,9 +72,9 @@ def test_stages_apart_have_the_classifiers_names():
 def test_parts_of_maps_are_computed_like_maps_of_their_own(name, options):
     model = create_model(name, **SMALL, **options)
     values = variables(model)
-    parts = np.random.default_rng(1).normal(size=(2, 3, 7, 5, 128)).astype(np.float32)
+    parts = np.random.default_rng(1).normal(size=(2, 4, 7, 6, 128)).astype(np.float32)
     (together,) = run(model, values, parts, start=3)
-    (apart,) = run(model, values, parts.reshape(6, 7, 5, 128), start=3)
+    (apart,) = run(model, values, parts.reshape(8, 7, 6, 128), start=3)
     np.testing.assert_allclose(
         together, apart.reshape(together.shape), rtol=1e-5, atol=1e-5
     )

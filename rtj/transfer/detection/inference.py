@@ -116,8 +116,7 @@ def detections(
         outputs=options.max_detections,
         groups=labels,
     )
-    # Rows without an image may have a scale of 0.
-    vertical, horizontal = jnp.where(scale > 0, scale, 1)
+    vertical, horizontal = scale
     original = boxes[kept.places] / jnp.stack(
         [horizontal, vertical, horizontal, vertical]
     )

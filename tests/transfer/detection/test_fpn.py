@@ -53,21 +53,21 @@ def test_boxes_are_read_from_their_own_level():
     levels = [
         rng.normal(size=(128 // s, 96 // s, 5)).astype(np.float32) for s in (1, 2, 4, 8)
     ]
-    sides = np.exp(rng.uniform(0, 5, (40, 2)))
-    boxes = corner_boxes(sides)
-    found = jax.jit(pyramid_roi_align, static_argnums=(2, 3))(
-        levels, boxes, (1, 2, 4, 8), 3
-    )
-    own = np.asarray(roi_levels(boxes, (1, 2, 4, 8)))
-    assert set(own.tolist()) == {0, 1, 2}
-    for number in set(own):
-        alone = roi_align(
-            levels[number],
-            boxes[own == number],
-            output_size=3,
-            spatial_scale=1 / 2**number,
-        )
-        np.testing.assert_allclose(found[own == number], alone, rtol=1e-3, atol=1e-5)
+    boxes = corner_boxes(np.exp(rng.uniform(0, 5, (40, 2))))
+    strides = (1, 2, 4, 8)
+
+    def read(levels, boxes):
+        alone = [
+            roi_align(level, boxes, output_size=3, spatial_scale=1 / stride)
+            for level, stride in zip(levels, strides, strict=True)
+        ]
+        return pyramid_roi_align(levels, boxes, strides, 3), alone
+
+    found, alone = jax.jit(read)(levels, boxes)
+    own = np.asarray(roi_levels(boxes, strides)).tolist()
+    assert set(own) == {0, 1, 2}
+    for i, level in enumerate(own):
+        np.testing.assert_allclose(found[i], alone[level][i], rtol=1e-3, atol=1e-5)
 
 
 def test_enlarging_repeats_cells_and_cuts_the_surplus():

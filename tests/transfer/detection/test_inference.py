@@ -77,7 +77,7 @@ def run(model, variables, batch, options=OPTIONS, mesh=None, **how: Any):
 def test_a_perfect_head_gives_the_objects_back_in_pixels_of_the_original():
     images = np.zeros((3, 64, 80, 3), np.uint8)
     scale = [[1.0, 1.0], [0.5, 0.25], [0.0, 0.0]]
-    batch = batch_of(images, [[64, 70], [64, 70], [0, 0]], scale, [5, 6, -1])
+    batch = batch_of(images, [[64, 70]] * 3, scale, [5, 6, -1])
     got = jax.device_get(run(Oracle(), {}, batch))
     assert got["mask"].tolist() == [[True] * 3 + [False] * 5] * 2 + [[False] * 8]
     assert got["index"].tolist() == [5, 6, -1]

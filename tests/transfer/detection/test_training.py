@@ -188,6 +188,19 @@ def test_mirroring_depends_on_seed_step_and_index_and_takes_boxes_along(batch):
             np.testing.assert_allclose(inside, (value - 60) / 60, rtol=1e-6)
 
 
+def test_boxes_are_cut_at_the_image_and_what_is_empty_then_is_no_object(batch):
+    boxes = np.resize(ODD_BOXES, (IMAGES, OBJECTS, 4))
+    everywhere = np.ones((IMAGES, OBJECTS), bool)
+    odd = changed(batch, boxes=boxes, objects=everywhere, size=[[40, 45]] * IMAGES)
+    loss = DetectionLoss(MODEL, seed=0, options=OPTIONS, flip=False, **COLOURS)
+    _, truth = loss.inputs(odd, jax.random.split(jax.random.key(0), IMAGES))
+    cut = np.clip(boxes, 0, [45, 40, 45, 40])
+    np.testing.assert_array_equal(truth.boxes, cut)
+    there = [plain.area(box) > 0 for box in cut.reshape(-1, 4)]
+    np.testing.assert_array_equal(truth.mask.reshape(-1), there)
+    assert 0 < sum(there) < len(there)
+
+
 def test_difficult_objects_are_trained_on_if_asked(batch):
     difficult = np.arange(OBJECTS) == 1
     some = changed(batch, difficult=np.tile(difficult, (IMAGES, 1)))
