@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 
 from rtj.config import deciding_fields
 from rtj.data.bad_images import reading
+from rtj.data.images import UndecodableImage
 from rtj.errors import ConfigError, DataError, RtjError
 from rtj.experiment import Experiment
 from rtj.peers import Fact, Peers, as_error
@@ -191,8 +192,12 @@ def data_fingerprint(source: Data) -> str:
     whole = hashlib.sha256()
     count = min(_EXAMPLES, len(source))
     for index in np.linspace(0, len(source) - 1, count).round().astype(int).tolist():
-        with reading(source.name, index):
-            example = source[index]
+        try:
+            with reading(source.name, index):
+                example = source[index]
+        except UndecodableImage:  # the pipelines count these
+            whole.update(f"{index} cannot be used\0".encode())
+            continue
         for key, value in sorted(example.items()):
             whole.update(f"{key}\0".encode())
             if isinstance(value, bytes | np.ndarray):

@@ -18,14 +18,22 @@ from jax.sharding import AxisType, Mesh
 from ml_collections import ConfigDict
 
 from rtj import sharding
-from rtj.data.sources import open_source
 from rtj.errors import ConfigError
 from rtj.experiment import Program, build_program
 from rtj.plan.chips import Topology
+from rtj.task import task_of
 from rtj.teacher import planned_teacher
+from rtj.transfer import scene_splits
 
-# (classes, training examples), so that neither set need be prepared.
-_SIZES = {"imagenet": (1000, 1_281_167), "digits": (10, 4000)}
+# (classes, training examples) by task and data set, so that none need be prepared.
+_SIZES = {
+    ("classification", "imagenet"): (1000, 1_281_167),
+    ("classification", "digits"): (10, 4000),
+    ("segmentation", "ade20k"): (150, 20_210),
+    ("segmentation", "scenes"): (11, scene_splits.LENGTHS["train"]),
+    ("detection", "voc"): (20, 16_551),
+    ("detection", "scenes"): (10, scene_splits.LENGTHS["train"]),
+}
 
 _ENVIRONMENT = {
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "true",  # or a second plan fails on a lock file
@@ -141,19 +149,14 @@ def topology_mesh(topology: Topology) -> Mesh:
 def data_size(config: ConfigDict) -> tuple[int, int]:
     """Classes and training examples of the config's data set.
 
-    The whole of ImageNet and of the digits are known; other data are opened.
+    The whole of ImageNet, ADE20K, Pascal VOC and of what is built in are known; other
+    data are opened.
     """
-    data, classes = config.data, config.model.num_classes
-    if data.name in _SIZES and data.train_split == "train":
-        return classes or _SIZES[data.name][0], _SIZES[data.name][1]
-    source = open_source(
-        data.name,
-        data.train_split,
-        data_dir=data.data_dir,
-        image_size=data.image_size,
-        num_classes=classes or 1000,
-    )
-    return classes or source.num_classes, len(source)
+    known = _SIZES.get((config.task, config.data.name))
+    if known is None or config.data.train_split != "train":
+        source, _ = task_of(config).open_data(config)
+        known = source.num_classes, len(source)
+    return config.model.num_classes or known[0], known[1]
 
 
 def abstract_inputs(program: Program) -> tuple[Any, ...]:

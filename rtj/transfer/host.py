@@ -68,5 +68,6 @@ def plan_evaluation(
     """
     sizes = [load_or_none(source.size, index, bad) for index in range(len(source))]
     shapes = [size and shape_of(size) for size in sizes]
-    known = sorted({shape for shape in shapes if shape}, key=lambda s: (s[0] * s[1], s))
-    return eval_plan([shape or known[0] for shape in shapes], batch_size)
+    known = {shape for shape in shapes if shape} or {shape_of((1, 1))}
+    least = min(known, key=lambda shape: (shape[0] * shape[1], shape))
+    return eval_plan([shape or least for shape in shapes], batch_size)

@@ -52,7 +52,8 @@ def predict_source(
     read = _mask if segments else _objects
     with closing(_batches(trained, source, min(batch, len(source)))) as batches:
         for rows in batches:
-            found = jax.device_get(step(trained.variables, rows))
+            there = rows["size" if segments else "valid"].any()
+            found = jax.device_get(step(trained.variables, rows)) if there else {}
             for row, index in enumerate(rows["index"].tolist()):
                 if index >= 0:
                     yield index, read(rows, found, row)

@@ -11,6 +11,7 @@ from rtj.transfer.predict import Seen, picture, predict
 from rtj.transfer.trained import Trained
 
 Report = dict[str, Any]
+_MASK = ".mask.png"
 
 
 def predict_files(
@@ -30,9 +31,10 @@ def predict_files(
         best first); and the images that cannot be read.
 
     Raises:
-        ConfigError: `out` cannot be written.
+        ConfigError: `out` cannot be written, or an image would be overwritten.
     """
-    names = _file_names(paths)
+    targets = [out / f"{name}.png" for name in file_names(paths)]
+    _check_inputs_stay(paths, targets, out)
     reports: dict[int, Report] = {}
     failed: list[tuple[Path, DataError]] = []
     try:
@@ -42,10 +44,10 @@ def predict_files(
             if isinstance(seen, DataError):
                 failed.append((path, seen))
                 continue
-            target = out / f"{names[index]}.png"
+            target = targets[index]
             picture(trained, path, seen, score).save(target)
             reports[index] = {"path": str(path), "picture": str(target)} | (
-                _masked(trained, seen, out / f"{names[index]}.mask.png")
+                _masked(trained, seen, target.with_suffix(_MASK))
                 if "mask" in seen
                 else _detected(trained, seen, score)
             )
@@ -65,14 +67,32 @@ def describe(report: Report) -> str:
     return "\n".join(lines)
 
 
-def _file_names(paths: list[Path]) -> list[str]:
-    """Names without suffix; of images of one name the later ones have a number."""
-    taken: dict[str, int] = {}
+def file_names(paths: list[Path]) -> list[str]:
+    """Names without suffix, for a picture NAME.png and a mask NAME.mask.png of each.
+
+    Of images of one name the later ones have a number; no file is another's.
+    """
+    taken: set[str] = set()
     names = []
     for path in paths:
-        count = taken[path.stem] = taken.get(path.stem, 0) + 1
-        names.append(path.stem if count == 1 else f"{path.stem}-{count}")
+        name, count = path.stem, 1
+        while taken & {f"{name}.png", f"{name}{_MASK}"}:
+            count += 1
+            name = f"{path.stem}-{count}"
+        taken |= {f"{name}.png", f"{name}{_MASK}"}
+        names.append(name)
     return names
+
+
+def _check_inputs_stay(paths: list[Path], targets: list[Path], out: Path) -> None:
+    inputs = {path.resolve() for path in paths}
+    for target in targets:
+        for file in (target, target.with_suffix(_MASK)):
+            if file.resolve() in inputs:
+                raise ConfigError(
+                    f"--out={str(out)!r}: {file} would be written over an image that "
+                    "is read; allowed: another folder"
+                )
 
 
 def _masked(trained: Trained, seen: Seen, target: Path) -> Report:

@@ -1,16 +1,23 @@
 """Runs that compile once."""
 
+import logging
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 import rtj
 from rtj.config import flatten
 from rtj.experiment import Experiment, build
-from tests.transfer.runs import tiny
+from rtj.weights.names import to_torch
+from rtj.weights.safetensors_file import write_safetensors
+from tests.transfer.folders import WRITERS
+from tests.transfer.runs import classifier_variables, folder_config, tiny
+from tests.weights.networks import NAME
 
 
 @dataclass(frozen=True)
@@ -67,3 +74,63 @@ def whole_run(share_steps, tmp_path_factory):
         return runs[task]
 
     return run
+
+
+@dataclass(frozen=True)
+class FolderRun:
+    """An epoch on a folder of `tests.transfer.folders`, and an evaluation.
+
+    Attributes:
+        messages: what was logged.
+        compiled: how often the train step and the evaluation step were.
+    """
+
+    root: Path
+    config: ConfigDict
+    workdir: Path
+    result: dict[str, Any]
+    messages: list[str]
+    compiled: tuple[int, int]
+
+
+class Messages(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self):
+        super().__init__()
+        self.texts: list[str] = []
+
+    def emit(self, record):
+        self.texts.append(record.getMessage())
+
+
+@pytest.fixture(scope="session")
+def folder_run(built, share_steps, classifier_file, tmp_path_factory):
+    """Gives the `FolderRun` of a task; the detector starts from a classifier."""
+    runs = {}
+
+    def run(task):
+        if task not in runs:
+            root = tmp_path_factory.mktemp(f"{task}_folder") / "data"
+            WRITERS[task](root)
+            config = folder_config(task, root, classifier_file)
+            workdir, log = root.parent / "run", Messages()
+            logging.getLogger("rtj").addHandler(log)
+            try:
+                result = rtj.train(config, workdir)
+            finally:
+                logging.getLogger("rtj").removeHandler(log)
+            steps = built(config).train_step, built(config).eval_step
+            compiled = steps[0]._cache_size(), steps[1]._cache_size()
+            runs[task] = FolderRun(root, config, workdir, result, log.texts, compiled)
+        return runs[task]
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def classifier_file(tmp_path_factory):
+    """A safetensors file as timm writes them, of `classifier_variables()`."""
+    path = tmp_path_factory.mktemp("classifier") / "w.safetensors"
+    write_safetensors(path, to_torch(NAME, classifier_variables()), {"format": "pt"})
+    return path

@@ -1,6 +1,7 @@
 """A classifier's weights, wherever they lie, become the backbone of both tasks."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import jax
@@ -11,26 +12,19 @@ from flax.traverse_util import flatten_dict
 import rtj
 from rtj.checkpoint import Checkpointer
 from rtj.errors import CheckpointError
-from rtj.experiment import build
 from rtj.initial_weights import open_initial_weights
 from rtj.models.stages import stage_of
 from rtj.weights.architectures import architecture
 from rtj.weights.names import to_torch
 from rtj.weights.safetensors_file import write_safetensors
-from tests.transfer.runs import TASKS, tiny
+from tests.transfer.runs import TASKS, classifier_variables, tiny
 from tests.weights.networks import NAME, make_run, random_variables, tiny_model
 
 HUB_NAME = f"timm:{NAME}.test_in1k"
 
 
 @pytest.fixture(scope="module")
-def variables():
-    """Of the classifier whose weights are in the files."""
-    return random_variables(tiny_model(1000), seed=3)
-
-
-@pytest.fixture(scope="module")
-def sources(tmp_path_factory, tiny_config, variables):
+def sources(tmp_path_factory, tiny_config, classifier_file):
     """`weights=` by kind, and the classifier's variables it should give.
 
     The hub's cache is a folder of the test's own, and there is no network.
@@ -42,22 +36,20 @@ def sources(tmp_path_factory, tiny_config, variables):
     # Its newest checkpoint has all parameters doubled.
     doubled = jax.tree.map(lambda x: 2 * x, trained["params"])
     about = {"architecture": architecture(NAME), "num_classes": 1000}
-    tensors = to_torch(NAME, variables)
-    file = folder / "timm.safetensors"
-    write_safetensors(file, tensors, {"format": "pt"})
+    variables = classifier_variables()
     cached = folder / "hub" / f"models--timm--{HUB_NAME.removeprefix('timm:')}"
     snapshot = cached / "snapshots" / "0123"
     snapshot.mkdir(parents=True)
     (cached / "refs").mkdir()
     (cached / "refs" / "main").write_text("0123")
-    write_safetensors(snapshot / "model.safetensors", tensors, {"format": "pt"})
+    shutil.copy(classifier_file, snapshot / "model.safetensors")
     (snapshot / "config.json").write_text(json.dumps(about))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(constants, "HF_HUB_OFFLINE", True)
         patch.setattr(constants, "HF_HUB_CACHE", str(folder / "hub"))
         yield {
             "run": (str(folder / "run"), {**trained, "params": doubled}),
-            "file": (str(file), variables),
+            "file": (str(classifier_file), variables),
             "hub": (HUB_NAME, variables),
         }
 
@@ -112,18 +104,15 @@ def test_a_file_of_another_network_is_one_error_and_nothing_is_written(
 
 
 def test_a_detector_on_weights_keeps_stem_stage_1_and_statistics_and_learns_the_rest(
-    sources, tmp_path
+    folder_run, built
 ):
-    weights, given = sources["file"]
-    changes = {"train.steps": 2, "tricks.warmup_epochs": 0.0}
-    config = tiny("detection", f"scenes,weights={weights}", **changes)
-    assert rtj.train(config, tmp_path)["step"] == 2
-    experiment = build(config)
-    fresh = experiment.init_state()
-    with Checkpointer(tmp_path / "checkpoints") as checkpoints:
+    run = folder_run("detection")
+    fresh = built(run.config).init_state()
+    with Checkpointer(run.workdir / "checkpoints") as checkpoints:
         state = checkpoints.restore(fresh)[0]
     start = flatten_dict(fresh.weights) | {
-        (p[0], "backbone", *p[1:]): leaf for p, leaf in body(given).items()
+        (p[0], "backbone", *p[1:]): leaf
+        for p, leaf in body(classifier_variables()).items()
     }
     for path, leaf in flatten_dict(state.weights).items():
         kept = path[0] == "batch_stats" or stage_of(path[1:], 4) < 2
