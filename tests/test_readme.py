@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from rtj.data.scenes import Scenes
+
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 
@@ -24,6 +26,11 @@ SHORT = {
 }
 SHORT_DIGITS = {"data.image_size": 14, "data.eval_resize": 14}
 SHORT_OTHER = {"data.image_size": 32, "data.eval_resize": 32, "model.name": "resnet14d"}
+SHORT_SCENES = {
+    "data.image_size": 32,
+    "data.train_split": "train[:16]",
+    "data.eval_split": "test[:8]",
+}
 
 
 def blocks(language: str) -> list[str]:
@@ -45,7 +52,8 @@ def shortened(command: str) -> list[str]:
     if words[2] not in ("rtj.main", "rtj.sweep"):
         return [sys.executable, *words[1:]]
     other = "synthetic" in command or "tfds:" in command
-    fields = SHORT | (SHORT_OTHER if other else SHORT_DIGITS)
+    sizes = SHORT_OTHER if other else SHORT_DIGITS
+    fields = SHORT | (SHORT_SCENES if ":scenes" in command else sizes)
     overrides = [f"--config.{field}={value}" for field, value in fields.items()]
     if words[2] == "rtj.sweep":
         overrides += ["--rows=cosine", "--seeds=1"]
@@ -59,6 +67,7 @@ def folder(tmp_path_factory):
     (folder / "configs").symlink_to(ROOT / "configs")
     (folder / "docs").mkdir()
     Image.new("L", (28, 28), 255).save(folder / "digit.png")
+    Image.fromarray(Scenes("test", 1)[0]["image"]).save(folder / "scene.png")
     return folder
 
 
@@ -87,8 +96,8 @@ def test_every_python_command_of_the_readme_runs(folder):
         assert done.returncode == 0, f"{command}\n{done.stderr}"
         if "rtj.main" in command:
             assert json.loads(done.stdout.splitlines()[-1])["step"] == 2
-    figure = folder / "docs" / "learning_curves.png"
-    assert figure.read_bytes().startswith(b"\x89PNG")
+    for figure in ("learning_curves.png", "scenes.png"):
+        assert (folder / "docs" / figure).read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.slow
