@@ -17,6 +17,7 @@ from rtj.models.resnet import ResNet
 Builder = partial[Any]
 
 _DEPTHS: dict[int, dict[str, Any]] = {
+    10: {"stage_sizes": (1, 1, 1, 1), "block": "basic"},
     14: {"stage_sizes": (1, 1, 1, 1)},
     18: {"stage_sizes": (2, 2, 2, 2), "block": "basic"},
     26: {"stage_sizes": (2, 2, 2, 2)},
