@@ -48,9 +48,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=rank)
     units: dict[object, list[pytest.Item]] = {}
     for item in items:
+        # True: the module's tests; a word: those of all modules that have it.
         module = getattr(item, "module", None)
         together = getattr(module, "TOGETHER", False)
-        units.setdefault(module if together else item, []).append(item)
+        unit = module if together is True else together or item
+        units.setdefault(unit, []).append(item)
     # Each worker starts with one stretch of the list and later steals from the ends of
     # the others', so each stretch gets its share of the long ones, at its beginning.
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))

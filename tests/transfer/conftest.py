@@ -41,13 +41,17 @@ def built():
 
     Tracing a step takes seconds even where its compiled program is kept.
     """
-    known = {}
+    known: dict[str, Shared] = {}
+    states: dict[str, dict[str, Any]] = {}
 
     def make(config):
         fields = flatten(config) | {"train.weights": ""}  # which no step knows
         key = repr(sorted(fields.items()))
         if key not in known:
-            known[key] = Shared(**vars(build(config)))
+            # A fresh state is the same on any devices.
+            fields = {k: v for k, v in fields.items() if k != "mesh.devices"}
+            state = states.setdefault(repr(sorted(fields.items())), {})
+            known[key] = Shared(**vars(build(config)), known=state)
         return replace(known[key], config=config)
 
     return make

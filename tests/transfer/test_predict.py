@@ -16,7 +16,7 @@ from rtj.transfer.predict_command import file_names
 from tests.transfer.folders import BROKEN, HELD_OUT
 from tests.transfer.runs import TASKS
 
-TOGETHER = True
+TOGETHER = "transfer runs"
 GOOD = {name: size for name, size in HELD_OUT.items() if name not in BROKEN}
 
 

@@ -11,7 +11,7 @@ from rtj.preflight import data_fingerprint
 from tests.transfer.folders import BROKEN, HELD_OUT, MENDED, UNUSABLE
 from tests.transfer.runs import SCORES, TASKS, folder_config
 
-TOGETHER = True
+TOGETHER = "transfer runs"
 
 
 def shapes(batches):

@@ -20,6 +20,7 @@ from rtj.weights.safetensors_file import write_safetensors
 from tests.transfer.runs import TASKS, classifier_variables, tiny
 from tests.weights.networks import NAME, make_run, random_variables, tiny_model
 
+TOGETHER = "transfer runs"
 HUB_NAME = f"timm:{NAME}.test_in1k"
 
 

@@ -12,7 +12,7 @@ from rtj.sharding import device_batches
 from tests.test_loop import assert_same_state, stop_at
 from tests.transfer.runs import SCORES, TASKS, tiny
 
-TOGETHER = True
+TOGETHER = "transfer runs"
 
 
 @pytest.mark.parametrize("task", TASKS)
