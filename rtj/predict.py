@@ -151,7 +151,9 @@ def _command(args: argparse.Namespace) -> int:
 def _task(args: argparse.Namespace) -> str:
     """The task of the checkpoint; of weights it is classification."""
     found = "classification"
-    if args.checkpoint and not args.weights and is_run_folder(Path(args.checkpoint)):
+    if args.checkpoint and not args.weights:
+        if not is_run_folder(Path(args.checkpoint)):
+            return args.task or found  # whose own error says what is wrong with it
         config = read_config(Path(args.checkpoint))
         found = found if config is None else config.task
     if args.task not in (None, found):
@@ -206,6 +208,8 @@ def _look(args: argparse.Namespace) -> int:
     """Segmentation and detection."""
     if args.model:
         raise ConfigError(f"--model={args.model}: the checkpoint says it")
+    if not 0 <= args.score <= 1:
+        raise ConfigError(f"--score={args.score} is not allowed; allowed: 0 to 1")
     trained = open_trained(Path(args.checkpoint), args.classes)
     found = list(find_images(args.images))
     failed = [(path, error) for path, error in found if error]

@@ -28,7 +28,7 @@ def predict_files(
         In the order of `paths`, of each image `path`, `picture`, and either `mask` and
         `classes` (`class`, `name` and `share` of the pixels, falling), or
         `detections` (`class`, `name`, `score` and `box`: x1, y1, x2, y2 in pixels,
-        best first); and the images that cannot be read.
+        best first); and the images that cannot be read, with why.
 
     Raises:
         ConfigError: `out` cannot be written, or an image would be overwritten.
@@ -36,13 +36,13 @@ def predict_files(
     targets = [out / f"{name}.png" for name in file_names(paths)]
     _check_inputs_stay(paths, targets, out)
     reports: dict[int, Report] = {}
-    failed: list[tuple[Path, DataError]] = []
+    failed: dict[int, DataError] = {}
     try:
         out.mkdir(parents=True, exist_ok=True)
         for index, seen in predict(trained, paths, batch=batch) if paths else ():
             path = paths[index]
             if isinstance(seen, DataError):
-                failed.append((path, seen))
+                failed[index] = seen
                 continue
             target = targets[index]
             picture(trained, path, seen, score).save(target)
@@ -53,7 +53,10 @@ def predict_files(
             )
     except OSError as error:
         raise ConfigError(f"--out={str(out)!r} cannot be written: {error}") from error
-    return [reports[index] for index in sorted(reports)], failed
+    return (
+        [reports[index] for index in sorted(reports)],
+        [(paths[index], failed[index]) for index in sorted(failed)],
+    )
 
 
 def describe(report: Report) -> str:

@@ -35,10 +35,10 @@ class Trained:
 
 
 def open_trained(workdir: Path, classes: str = "") -> Trained:
-    """The newest checkpoint of a run of segmentation or detection.
+    """The newest (or the named) checkpoint of a run of segmentation or detection.
 
     Args:
-        workdir: of the run.
+        workdir: of the run, or its checkpoints, or one of them.
         classes: a file with the names of the classes, see `rtj.labels`; else the
             workdir knows them.
 
@@ -76,10 +76,13 @@ def run_config(workdir: Path) -> ConfigDict:
 
 
 def _recorded_names(workdir: Path) -> tuple[str, ...]:
-    names = [start["classes"] for start in read_starts(workdir) if "classes" in start]
+    # `workdir` may be its checkpoints, or one of them.
+    folders = (workdir, workdir.parent, workdir.parent.parent)
+    folder = next((f for f in folders if (f / "config.json").is_file()), workdir)
+    names = [start["classes"] for start in read_starts(folder) if "classes" in start]
     if not names or not names[-1]:
         raise CheckpointError(
-            f"{str(workdir / 'starts.jsonl')!r} does not say which classes there are"
+            f"{str(folder / 'starts.jsonl')!r} does not say which classes there are"
         )
     return tuple(names[-1])
 

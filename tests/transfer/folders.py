@@ -108,13 +108,13 @@ WRITERS = {"segmentation": write_masks, "detection": write_boxes}
 # Train examples of which each is named in the log, and why.
 UNUSABLE = {
     "segmentation": {
-        "train/images/cut.jpg": "image",
+        "train/images/cut.jpg": "the image cannot be decoded",
         "train/images/other_size.jpg": "its mask is 96 x 63 pixels, its image 96 x 64",
         "train/images/unknown_label.jpg": "1 pixels of its mask are 7; allowed: 0 to 2",
         "train/images/no_mask.jpg": "its mask is missing",
     },
     "detection": {
-        "cut": "image",
+        "cut": "the image cannot be decoded",
         "broken_xml": "its annotation cannot be parsed",
         "no_xml": "its annotation is missing",
     },

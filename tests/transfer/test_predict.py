@@ -71,9 +71,9 @@ def predicted(command, folder_run, tmp_path):
         assert code == 5
         assert (report["model"], report["task"]) == ("resnet14d", task)
         found = [Path(image["path"]) for image in report["images"]]
-        assert found == [path for path in images if path.stem != prefix + "cut"][:5]
+        assert found == images[: len(GOOD)]
         failed = [Path(image["path"]).stem for image in report["failed"]]
-        assert sorted(failed) == [prefix + name for name in BROKEN]
+        assert failed == [prefix + name for name in BROKEN]
         assert errors[-1] == "rtj: 2 of 7 images could not be read"
         for name in failed:
             assert any(f"{name}.jpg" in line for line in errors[:-1])
@@ -133,7 +133,8 @@ def test_boxes_are_evaluations_in_pixels_of_the_image(predicted, evaluated):
 def test_detections_below_the_score_are_not_reported(command, folder_run, tmp_path):
     run = folder_run("detection")
     folder, _ = held_out(run)
-    flags = [f"--checkpoint={run.workdir}", f"--out={tmp_path}", "--json", "--score=1"]
+    newest = run.workdir / "checkpoints" / "4"  # of which it may be told, too
+    flags = [f"--checkpoint={newest}", f"--out={tmp_path}", "--json", "--score=1"]
     code, report, _ = command(*flags, folder / "val_a.jpg")
     assert code == 0
     assert [image["detections"] for image in report["images"]] == [[]]
@@ -164,6 +165,22 @@ def test_another_task_than_the_checkpoints_is_exit_2(command, folder_run, tmp_pa
             f"allowed: segmentation, or --checkpoint=WORKDIR of a run of {task}"
         ]
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_without_a_run_is_exit_6_and_says_so(command, tmp_path):
+    flags = ["--task=detection", f"--checkpoint={tmp_path}"]
+    code, _, (line,) = command(*flags, "x.png")
+    assert code == 6
+    assert f"{str(tmp_path)!r} holds no checkpoint of an rtj run" in line
+
+
+def test_a_score_that_is_none_is_exit_2(command, folder_run):
+    run = folder_run("detection")
+    for score in ("7", "-1", "nan"):
+        code, _, (line,) = command(
+            f"--checkpoint={run.workdir}", f"--score={score}", "x.png"
+        )
+        assert code == 2 and "allowed: 0 to 1" in line
 
 
 def test_no_file_is_written_over_another():
