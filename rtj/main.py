@@ -19,7 +19,8 @@ Exit codes: 0 done, 2 bad config or flags (nothing written), 3 stopped by a sign
 after saving, 4 diverged, 5 data, 6 checkpoint, 7 another process of the run did
 not come or answer in time. The last line on stdout is one JSON
 object: step, epoch, top1, top5 (fractions of 1), loss, examples, images_per_s,
-workdir.
+workdir; in place of top1 and top5 segmentation has mean_iou and pixel_accuracy,
+detection has map.
 """
 
 import json

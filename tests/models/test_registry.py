@@ -18,7 +18,13 @@ from rtj.tricks.no_bias_decay import kernel_mask
 # numel() of timm 1.0.31's parameters; what timm has no name for (14b to 14s, 18c,
 # 18s, ..., seresnet50d) was built with timm's ResNet class. The plain networks
 # stride elsewhere and have B's parameters.
+# ResNet-10 is ResNet-18 less the second block of each stage, of 18 c^2 + 4 c for c
+# channels.
 PARAMETERS = {
+    "resnet10b": 5_418_792,
+    "resnet10c": 5_438_024,
+    "resnet10d": 5_438_024,
+    "resnet10s": 5_567_272,
     "resnet14b": 10_064_936,
     "resnet14c": 10_084_168,
     "resnet14d": 10_084_168,
@@ -154,7 +160,7 @@ def test_decayed_and_undecayed_counts(name):
 def test_names_are_listed_by_family_then_size():
     names = list_models()
     depths = [int(name[6:]) for name in names if name.removeprefix("resnet").isdigit()]
-    assert depths == [14, 18, 26, 34, 50, 101, 152, 200]
+    assert depths == [10, 14, 18, 26, 34, 50, 101, 152, 200]
     assert list_models("resnet50*") == [
         f"resnet50{v}" for v in ("", "b", "c", "d", "s")
     ]
