@@ -45,11 +45,11 @@ from rtj.transfer.config_keys import transfer_config
 ROWS = tuple(_ROWS)
 
 
-def get_config(argument: str = "voc") -> ConfigDict:
+def get_config(argument: str = "") -> ConfigDict:
     """The config of a data set; see the file's docstring."""
     config, keys = transfer_config(
         "detection",
-        argument,
+        argument or "voc",
         fields,
         is_detection_name,
         DETECTION_NAMES,

@@ -40,10 +40,14 @@ from rtj.transfer.config_keys import transfer_config
 ROWS = tuple(_ROWS)
 
 
-def get_config(argument: str = "ade20k") -> ConfigDict:
+def get_config(argument: str = "") -> ConfigDict:
     """The config of a data set; see the file's docstring."""
     return transfer_config(
-        "segmentation", argument, fields, is_segmentation_name, SEGMENTATION_NAMES
+        "segmentation",
+        argument or "ade20k",
+        fields,
+        is_segmentation_name,
+        SEGMENTATION_NAMES,
     )[0]
 
 

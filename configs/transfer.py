@@ -52,9 +52,9 @@ KEYS: dict[str, Parser] = {
 }
 
 
-def get_config(argument: str = "places365") -> ConfigDict:
+def get_config(argument: str = "") -> ConfigDict:
     """The config of a data set; see the file's docstring."""
-    row, _, text = argument.partition(",")
+    row, _, text = (argument or "places365").partition(",")
     data = PLACES if row == "places365" else row
     if not is_data_name(data):
         raise ConfigError(
