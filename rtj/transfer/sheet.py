@@ -29,7 +29,8 @@ from rtj.transfer.trained import open_trained, run_config
 
 
 def held_out_pictures(workdir: Path, count: int, score: float) -> list[Image.Image]:
-    """The first `count` held-out images of a run with what it sees in them.
+    """The first `count` held-out images of a run with what it sees in them, without
+    those that cannot be decoded.
 
     Raises:
         CheckpointError: there is no run of segmentation or detection.
@@ -47,13 +48,10 @@ def held_out_pictures(workdir: Path, count: int, score: float) -> list[Image.Ima
     seen = dict(predict_source(trained, source))
     pictures = []
     for index, found in sorted(seen.items()):
-        example = source[index]
-        pixels = rgb_pixels(example["image"], example["id"])
-        pictures.append(
-            Image.fromarray(pixels)
-            if found is None
-            else draw(trained, pixels, found, score)
-        )
+        if found is not None:
+            example = source[index]
+            pixels = rgb_pixels(example["image"], example["id"])
+            pictures.append(draw(trained, pixels, found, score))
     return pictures
 
 
