@@ -22,11 +22,12 @@ batch 16, rate 0.01 with polynomial decay and ten times that in the heads, crops
 from images scaled to 0.5 to 2 times 520 pixels, statistics of batch norm over the whole
 batch, evaluation of whole images at one scale; bfloat16 is ours.
 
-Cost: 120 epochs of 20,210 images of 480 pixels through a network dilated to 1/8.
+Cost: 120 epochs of 20,210 images of 480 pixels through a network dilated to 1/8; on
+`scenes` about 12 minutes of 2 cores.
 Expected on ADE20K (the paper's pixel accuracy / mean IoU): `b_standard` 78.08 / 37.05,
 `d_efficient` 78.88 / 38.88, `cosine` 79.25 / 39.33, `smooth` 78.64 / 38.75, `distill`
 78.97 / 38.90, `mixup` 78.47 / 37.99, `distill_mixup` 78.72 / 38.40. It was not trained
-here.
+here. On `scenes` a mean IoU of 66.8 was measured.
 """
 
 from typing import Any
@@ -74,19 +75,23 @@ def fields(data: str) -> dict[str, Any]:
 def scenes() -> dict[str, Any]:
     """The recipe at the size of a laptop."""
     return {
-        "model.name": "resnet14d",
-        "model.width": 8,
-        "model.small_images": True,
-        "tricks.base_lr": 0.1,
+        "model.name": "resnet10d",
+        "model.width": 12,
+        "model.small_images": True,  # so the map is 1/2 of the image
+        "tricks.initializer": "msra",
+        "tricks.base_lr": 0.6,
         "tricks.warmup_epochs": 1.0,
+        "tricks.nesterov": "outside",
         "tricks.precision": "fp32",
-        "train.epochs": 12.0,
+        "train.epochs": 10.0,
+        "train.batch_size": 8,
+        "train.eval_batch_size": 20,
         "train.head_lr": 1.0,
         "train.log_every": 25,
-        "data.image_size": 96,
+        "data.image_size": 64,
         "data.flip": False,  # a mirrored 2 is no digit
         "segmentation.base_size": 96,
-        "segmentation.scale": (0.75, 1.5),
+        "segmentation.scale": (0.9, 1.1),
         "segmentation.canvas": 96,
         "segmentation.dropout": 0.0,
     }
