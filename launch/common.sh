@@ -15,7 +15,7 @@ VENV=${RTJ_VENV:-$ROOT/.venv}
 [[ $VENV == /* ]] || VENV=$PWD/$VENV
 VENV_PYTHON=$VENV/bin/python
 STAMP=$VENV/.rtj-stamp
-KNOWN_EXTRAS="bench cuda digits fast notebook plan plot test tpu weights"
+KNOWN_EXTRAS="bench coco cuda digits fast notebook plan plot test tpu weights"
 
 say() { printf 'rtj: %s\n' "$*" >&2; }
 

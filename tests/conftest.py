@@ -37,12 +37,6 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
 
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    # One more than cores: tests of processes and of launchers wait for most of their
-    # time, and two workers leave 0.3 of two cores idle.
-    return len(os.sched_getaffinity(0)) + 1
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # The longest first, so that no worker is left alone with one at the end: the
     # real training run, then what is marked slow.
