@@ -77,17 +77,9 @@ class Classification:
     ) -> tuple[jax.Array, tuple[Any, Metrics]]:
         """See `rtj.step_options.Loss`."""
         images, targets, labels = self.inputs(batch, state.step)
-        with self.tuning.batch_norm(params):
-            logits, updates = self.model.apply(
-                {
-                    "params": self.tuning.stop_gradients(params),
-                    "batch_stats": state.batch_stats,
-                },
-                images,
-                train=True,
-                mutable=["batch_stats"],
-                rngs={"dropout": dropout_key},
-            )
+        logits, batch_stats = self.tuning.forward(
+            self.model, params, state.batch_stats, dropout_key, images, train=True
+        )
         if self.distillation is None:
             losses = cross_entropy(logits, targets)
         else:
@@ -98,7 +90,7 @@ class Classification:
             "loss": losses.sum(),
             "top1": (rank_of_label(logits, labels) < 1).sum(dtype=jnp.float32),
         }
-        return losses.mean() * scale, (updates.get("batch_stats", {}), sums)
+        return losses.mean() * scale, (batch_stats, sums)
 
 
 def eval_step(

@@ -15,10 +15,10 @@ from rtj.data.examples import Source
 from rtj.data.pipeline import eval_batches, train_batches
 from rtj.data.prefetch import BatchIterator
 from rtj.data.sources import eval_split, open_source
-from rtj.inputs import eval_batch_size, reading
+from rtj.inputs import eval_batch_size, reading_of
 from rtj.parts import make_classification, make_mixing, make_model
 from rtj.step_options import Batch
-from rtj.task import Length
+from rtj.task import Length, check_counted
 from rtj.teacher import Teacher, make_distillation
 from rtj.tricks.low_precision import POLICIES
 
@@ -29,6 +29,7 @@ class ClassificationTask:
     """See `rtj.task.Task`."""
 
     shown = ("loss", "top1", "lr")
+    weights_under = ()
 
     def open_data(self, config: ConfigDict) -> tuple[Source, Source]:
         """See `rtj.data.sources`."""
@@ -86,7 +87,7 @@ class ClassificationTask:
             crop_ratio=config.data.crop_ratio,
             crop_form=config.data.crop_form,
             repeats=config.data.repeats,
-            **reading(experiment),
+            reading=reading_of(experiment),
         )
 
     def evaluation_batches(self, experiment: Any) -> BatchIterator:
@@ -97,7 +98,7 @@ class ClassificationTask:
             batch_size=eval_batch_size(experiment),
             image_size=config.data.image_size,
             eval_resize=config.data.eval_resize,
-            **reading(experiment),
+            reading=reading_of(experiment),
         )
 
     def scores(
@@ -141,11 +142,7 @@ class ClassificationScores:
         """`top1`, `top5`, `loss` and `examples`."""
         sums = self._sums
         examples, skipped = round(sums["examples"]), round(sums["skipped"])
-        if examples + skipped != self._examples:
-            raise RuntimeError(
-                f"evaluation counted {examples} examples and {skipped} that cannot be "
-                f"decoded, of {self._examples}"
-            )
+        check_counted(examples, skipped, self._examples)
         return {key: sums[key] / examples for key in _KEYS} | {"examples": examples}
 
 

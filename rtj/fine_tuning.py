@@ -73,6 +73,32 @@ class FineTuning:
             }
         )
 
+    def forward(
+        self,
+        model: nn.Module,
+        params: dict[str, Any],
+        batch_stats: Any,
+        dropout_key: jax.Array,
+        *inputs: Any,
+        **options: Any,
+    ) -> tuple[Any, Any]:
+        """`model.apply` in training: its outputs and the new running statistics.
+
+        Args:
+            params: what is differentiated.
+            inputs, options: of `apply`, after the variables.
+        """
+        variables = {"params": self.stop_gradients(params), "batch_stats": batch_stats}
+        with self.batch_norm(params):
+            outputs, updates = model.apply(
+                variables,
+                *inputs,
+                mutable=["batch_stats"],
+                rngs={"dropout": dropout_key},
+                **options,
+            )
+        return outputs, updates.get("batch_stats", {})
+
     def batch_norm(self, params: dict[str, Any]) -> AbstractContextManager[Any]:
         """Inside it `model.apply(..., train=True)` leaves frozen statistics alone."""
         if not self.freeze_batch_norm and not self.frozen:

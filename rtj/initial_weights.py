@@ -10,7 +10,6 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
 from rtj.errors import RtjError
-from rtj.models.stages import BACKBONE
 from rtj.state import TrainState
 from rtj.weights import load_weights
 from rtj.weights.fingerprint import fingerprint
@@ -31,10 +30,14 @@ class InitialWeights:
     fingerprint: str
 
 
-def open_initial_weights(config: ConfigDict, model: nn.Module) -> InitialWeights | None:
+def open_initial_weights(
+    config: ConfigDict, model: nn.Module, under: tuple[str, ...] = ()
+) -> InitialWeights | None:
     """What `train.weights` names, weights of `model`; None where it is empty.
 
-    For segmentation and detection they are a classifier's, which becomes the backbone.
+    Args:
+        under: where in the network that is trained they belong, without a classifier;
+            () if `model` is that network.
 
     Raises:
         CheckpointError, ConfigError: see `rtj.load_weights`.
@@ -42,15 +45,13 @@ def open_initial_weights(config: ConfigDict, model: nn.Module) -> InitialWeights
     train = config.train
     if not train.weights:
         return None
-    backbone = config.task != "classification"
-    head: Head = "drop" if train.head == "reset" or backbone else "keep"
+    head: Head = "drop" if train.head == "reset" or under else "keep"
     try:
         loaded = load_weights(model, train.weights, head=head, name=config.model.name)
     except RtjError as error:
         raise type(error)(f"train.weights={train.weights!r}: {error}") from error
     variables = jax.tree.map(np.asarray, flatten_dict(loaded))
-    if backbone:
-        variables = {(p[0], BACKBONE, *p[1:]): leaf for p, leaf in variables.items()}
+    variables = {(p[0], *under, *p[1:]): leaf for p, leaf in variables.items()}
     return InitialWeights(variables, fingerprint(loaded))
 
 

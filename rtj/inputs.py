@@ -2,8 +2,13 @@
 
 from typing import Any
 
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
 from rtj import sharding
+from rtj.data.decode import Decoding
 from rtj.data.prefetch import BatchIterator
+from rtj.data.reading import Reading
 
 
 def training_batches(experiment: Any, start_step: int) -> BatchIterator:
@@ -18,17 +23,21 @@ def evaluation_batches(experiment: Any) -> BatchIterator:
     return batches
 
 
-def reading(experiment: Any) -> dict[str, Any]:
-    """What all pipelines are told: how to decode, and which rows of a batch."""
-    config = experiment.config
-    index, count = sharding.process_rows(experiment.mesh)
-    return {
-        "decoding": experiment.decoding,
-        "max_bad_images": config.data.max_bad_images,
-        "workers": config.data.workers,
-        "process_index": index,
-        "process_count": count,
-    }
+def reading(config: ConfigDict, decoding: Decoding, mesh: Mesh) -> Reading:
+    """How a config's data are read, and this process's rows of a mesh's batches."""
+    index, count = sharding.process_rows(mesh)
+    return Reading(
+        decoding=decoding,
+        max_bad_images=config.data.max_bad_images,
+        workers=config.data.workers,
+        process_index=index,
+        process_count=count,
+    )
+
+
+def reading_of(experiment: Any) -> Reading:
+    """`reading` of an experiment."""
+    return reading(experiment.config, experiment.decoding, experiment.mesh)
 
 
 def eval_batch_size(experiment: Any) -> int:

@@ -77,8 +77,9 @@ def train(
         return finished
     experiment = build(config)
     if not is_run_folder(workdir):  # else it goes on from its checkpoint
-        classifier = experiment.task.initial_model(config, experiment.model)
-        initial = open_initial_weights(config, classifier)
+        task = experiment.task
+        model = task.initial_model(config, experiment.model)
+        initial = open_initial_weights(config, model, task.weights_under)
         experiment = replace(experiment, initial=initial)
     check_profile(profile, experiment.total_steps)
     preflight.check_data(peers, experiment)

@@ -19,7 +19,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from rtj.config import deciding_fields
-from rtj.data.bad_images import reading
+from rtj.data.bad_images import as_data_error
 from rtj.data.images import UndecodableImage
 from rtj.errors import ConfigError, DataError, RtjError
 from rtj.experiment import Experiment
@@ -193,7 +193,7 @@ def data_fingerprint(source: Data) -> str:
     count = min(_EXAMPLES, len(source))
     for index in np.linspace(0, len(source) - 1, count).round().astype(int).tolist():
         try:
-            with reading(source.name, index):
+            with as_data_error(source.name, index):
                 example = source[index]
         except UndecodableImage:  # the pipelines count these
             whole.update(f"{index} cannot be used\0".encode())

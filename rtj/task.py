@@ -59,14 +59,25 @@ class Scores(Protocol):
         """
 
 
+def check_counted(examples: int, skipped: int, expected: int) -> None:
+    """Raises RuntimeError unless an evaluation has seen every example once."""
+    if examples + skipped != expected:
+        raise RuntimeError(
+            f"evaluation counted {examples} examples and {skipped} that cannot be "
+            f"decoded, of {expected}"
+        )
+
+
 class Task(Protocol):
     """Stateless; `experiment` is a `rtj.experiment.Experiment` of this task.
 
     Attributes:
         shown: train metrics on the progress line.
+        weights_under: where `train.weights` go in the network's variables.
     """
 
     shown: tuple[str, ...]
+    weights_under: tuple[str, ...]
 
     def open_data(self, config: ConfigDict) -> tuple[Data, Data]:
         """The training and the held-out split; DataError if they are not there."""

@@ -21,6 +21,7 @@ from rtj.data.decode import Decoding
 from rtj.data.examples import Source
 from rtj.data.pipeline import train_batches
 from rtj.errors import ConfigError
+from rtj.inputs import reading
 from rtj.teacher import Teacher, make_distillation
 from rtj.tricks.distillation import Distillation
 
@@ -77,7 +78,6 @@ def _one_epoch(
     config: ConfigDict, mesh: Mesh, source: Source, decoding: Decoding
 ) -> Any:
     """This process's rows of batches that hold every example."""
-    index, count = sharding.process_rows(mesh)
     batch_size = config.train.batch_size // config.train.accumulate
     return train_batches(
         source,
@@ -88,9 +88,5 @@ def _one_epoch(
         stop_step=-(-len(source) // batch_size),
         crop_area=config.data.crop_area,
         crop_ratio=config.data.crop_ratio,
-        decoding=decoding,
-        max_bad_images=config.data.max_bad_images,
-        workers=config.data.workers,
-        process_index=index,
-        process_count=count,
+        reading=reading(config, decoding, mesh),
     )

@@ -34,7 +34,13 @@ def breakdown(work: Work, antialias: bool, batches: int = 6) -> dict[str, float]
             whole = (0, 0, pixels.shape[1], pixels.shape[0])
             rows.append(
                 timed(
-                    "resize", resize.resize, pixels, whole, SIZE, "bilinear", antialias
+                    "resize",
+                    resize.resize,
+                    pixels,
+                    whole,
+                    (SIZE, SIZE),
+                    "bilinear",
+                    antialias,
                 )
             )
         batch = timed("collate", np.stack, rows)

@@ -11,6 +11,7 @@ import numpy as np
 from rtj.bench.crops import BATCH, RULE, SEED, SIZE, Work
 from rtj.data.decode import make_decoding
 from rtj.data.pipeline import train_batches
+from rtj.data.reading import Reading
 from rtj.data.sources import open_source
 
 
@@ -27,8 +28,9 @@ def batches(
         stop_step=10**9,
         crop_area=RULE.area,
         crop_ratio=RULE.ratio,
-        decoding=make_decoding(decoder, antialias=antialias),
-        workers=work.cores,
+        reading=Reading(
+            make_decoding(decoder, antialias=antialias), workers=work.cores
+        ),
     ) as rows:
         for batch in rows:
             yield batch["image"]

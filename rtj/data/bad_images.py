@@ -52,7 +52,7 @@ class BadImages:
 
 
 @contextmanager
-def reading(name: str, index: int) -> Iterator[None]:
+def as_data_error(name: str, index: int) -> Iterator[None]:
     """Turns every failure to read example `index` of source `name` into a DataError."""
     try:
         yield
@@ -66,7 +66,7 @@ def reading(name: str, index: int) -> Iterator[None]:
 
 def read(source: Source, index: int) -> tuple[bytes | np.ndarray, int, str]:
     """One example's image, label and id; every failure becomes a DataError."""
-    with reading(source.name, index):
+    with as_data_error(source.name, index):
         example = source[index]
         image, label, name = example["image"], int(example["label"]), example["id"]
     if not 0 <= label < source.num_classes:

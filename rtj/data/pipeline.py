@@ -10,14 +10,13 @@ import numpy as np
 
 from rtj.data import crop, decode, hashing, order
 from rtj.data.bad_images import BadImages, read
-from rtj.data.decode import PILLOW, Decoding
+from rtj.data.decode import Decoding
 from rtj.data.examples import Source
 from rtj.data.images import UndecodableImage
-from rtj.data.prefetch import Batch, BatchIterator, choose_workers
+from rtj.data.prefetch import Batch, BatchIterator
+from rtj.data.reading import PLAIN, Reading
 from rtj.data.rows import (
-    check_not_empty,
     check_steps,
-    rows_per_process,
     with_substitutes,
 )
 from rtj.errors import ConfigError
@@ -56,11 +55,7 @@ def train_batches(
     crop_ratio: tuple[float, float],
     crop_form: str = "paper",
     repeats: int = 1,
-    decoding: Decoding = PILLOW,
-    max_bad_images: float = 0.0,
-    workers: int = 0,
-    process_index: int = 0,
-    process_count: int = 1,
+    reading: Reading = PLAIN,
 ) -> BatchIterator:
     """This process's rows of the global batches of steps [start_step, stop_step).
 
@@ -68,17 +63,13 @@ def train_batches(
     of (seed, epoch, index). Starting at any step costs the same.
 
     Args:
-      batch_size: of the global batch; process h gets rows [h * b, (h + 1) * b) with
-        b = batch_size // process_count.
+      batch_size: of the global batch.
       image_size: S, pixels.
       crop_area, crop_ratio, crop_form: see `crop.Rule`.
       repeats: batch augmentation (Hoffer et al. 2020): every example comes this many
         times in a row, cropped and augmented differently; an epoch is as long as
         before and shows a part of the data set, as in timm's RepeatAugSampler.
-      decoding: see `decode.make_decoding`.
-      max_bad_images: fraction of the data set that may be undecodable; another
-        example takes the place of such a one.
-      workers: decoding threads; 0 means one for each core this process may use.
+      reading: see `Reading`.
 
     Yields:
       {'image': uint8 (b, S, S, 3) RGB, 'label': int32 (b,), 'index': int32 (b,)},
@@ -89,23 +80,22 @@ def train_batches(
       ConfigError here for a bad argument; DataError from `next` for an example that
       cannot be read, or for too many that cannot be decoded.
     """
-    rows = rows_per_process(batch_size, process_index, process_count)
     rule = crop.make_rule(crop_area, crop_ratio, crop_form)
     check_steps(start_step, stop_step)
-    check_not_empty(source)
-    options = TrainOptions(image_size, seed, rule, decoding, repeats)
-    bad = BadImages(source.name, len(source), max_bad_images)
+    share = reading.share(source, batch_size)
+    options = TrainOptions(image_size, seed, rule, reading.decoding, repeats)
 
     def allocate(number: int) -> Batch:
-        batch = _empty(rows, image_size)
-        return batch if repeats == 1 else batch | {"copy": np.empty(rows, np.int32)}
+        batch = _empty(share.rows, image_size)
+        if repeats > 1:
+            batch["copy"] = np.empty(share.rows, np.int32)
+        return batch
 
     def fill(number: int, first: int, out: Batch) -> None:
-        start = (start_step + number) * batch_size + process_index * rows + first
-        _fill_train(source, options, bad, start, out)
+        start = (start_step + number) * batch_size + share.offset + first
+        _fill_train(source, options, share.bad, start, out)
 
-    steps = stop_step - start_step
-    return BatchIterator(allocate, fill, steps, rows, choose_workers(workers))
+    return share.batches(allocate, fill, stop_step - start_step)
 
 
 def _empty(rows: int, image_size: int) -> Batch:
@@ -154,20 +144,16 @@ def eval_batches(
     batch_size: int,
     image_size: int,
     eval_resize: int,
-    decoding: Decoding = PILLOW,
-    max_bad_images: float = 0.0,
-    workers: int = 0,
-    process_index: int = 0,
-    process_count: int = 1,
+    reading: Reading = PLAIN,
 ) -> BatchIterator:
     """This process's rows of ceil(N / batch_size) global batches: every example
     once, in order, centre crop, padded at the end.
 
     Args:
-      batch_size: of the global batch, split as in `train_batches`.
+      batch_size: of the global batch.
       image_size: S, pixels.
       eval_resize: length of the shorter side before the centre crop, >= S.
-      decoding, max_bad_images, workers: as in `train_batches`.
+      reading: see `Reading`.
 
     Yields:
       {'image': uint8 (b, S, S, 3) RGB, 'label': int32 (b,), 'index': int32 (b,),
@@ -178,19 +164,17 @@ def eval_batches(
       ConfigError here for a bad argument; DataError from `next` for an example that
       cannot be read, or for too many that cannot be decoded.
     """
-    rows = rows_per_process(batch_size, process_index, process_count)
     if eval_resize < image_size:
         raise ConfigError(
             f"eval_resize={eval_resize}: at least image_size={image_size}"
         )
-    check_not_empty(source)
-    bad = BadImages(source.name, len(source), max_bad_images)
+    share = reading.share(source, batch_size)
 
     def allocate(number: int) -> Batch:
-        return _empty(rows, image_size) | {"mask": np.zeros(rows, bool)}
+        return _empty(share.rows, image_size) | {"mask": np.zeros(share.rows, bool)}
 
     def fill(number: int, first: int, out: Batch) -> None:
-        start = number * batch_size + process_index * rows + first
+        start = number * batch_size + share.offset + first
         out["image"][:], out["label"][:], out["index"][:] = 0, 0, -1
         stop = min(start + len(out["label"]), len(source))
         for row, index in enumerate(range(start, stop)):
@@ -198,11 +182,10 @@ def eval_batches(
             out["index"][row] = index
             try:
                 out["image"][row] = decode.eval_image(
-                    data, name, image_size, eval_resize, decoding
+                    data, name, image_size, eval_resize, reading.decoding
                 )
                 out["mask"][row] = True
             except UndecodableImage as error:
-                bad.add(name, error)
+                share.bad.add(name, error)
 
-    steps = -(-len(source) // batch_size)
-    return BatchIterator(allocate, fill, steps, rows, choose_workers(workers))
+    return share.batches(allocate, fill, -(-len(source) // batch_size))

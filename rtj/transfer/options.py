@@ -4,7 +4,10 @@ Values are gluon-cv's for FCN on ADE20K and for Faster R-CNN (C4) on Pascal VOC;
 paper (section 6) gives none.
 """
 
+from dataclasses import asdict
 from typing import Any
+
+from rtj.transfer.detection.options import DetectionOptions
 
 SECTIONS: dict[str, dict[str, Any]] = {
     "segmentation": {
@@ -23,23 +26,10 @@ SECTIONS: dict[str, dict[str, Any]] = {
         "max_objects": 64,  # of an image in training; the largest stay
         "anchor_sizes": (32.0, 64.0, 128.0, 256.0, 512.0),  # pixels
         "rpn_channels": 1024,
+        "roi_size": 14,  # bins a side of ROIAlign
         "fpn_channels": 256,  # this and the next with fpn only
         "fc": 1024,  # width of the head's two hidden layers
-        "rpn_nms": 0.7,
-        "rpn_min_size": 16.0,  # of a proposal's shorter side, pixels
-        "train_pre_nms": 12000,
-        "train_post_nms": 2000,
-        "test_pre_nms": 6000,
-        "test_post_nms": 300,
-        "rpn_batch": 256,  # anchors of an image in the loss
-        "rpn_positive": 0.5,  # largest share of them
-        "roi_batch": 128,  # proposals of an image in the loss
-        "roi_positive": 0.25,  # largest share of them
-        "roi_size": 14,
-        "train_difficult": True,  # objects marked difficult are like others
-        "nms": 0.3,
-        "score_threshold": 0.01,
-        "max_detections": 100,
+        **asdict(DetectionOptions()),
         "metric": "11point",  # area: VOC 2010's; coco
     },
 }

@@ -12,12 +12,13 @@ from PIL import Image
 
 from rtj.data.decode import make_decoding
 from rtj.data.prefetch import BatchIterator
+from rtj.data.reading import Reading
 from rtj.errors import DataError
 from rtj.transfer.detection import pipeline as boxes_pipeline
 from rtj.transfer.detection.faster_rcnn import FasterRCNN
 from rtj.transfer.detection.inference import detect
 from rtj.transfer.detection.task import make_options
-from rtj.transfer.draw import draw_boxes, draw_mask
+from rtj.transfer.draw import draw_boxes, draw_legend, draw_mask
 from rtj.transfer.file_images import FileImages
 from rtj.transfer.segmentation import pipeline as masks_pipeline
 from rtj.transfer.segmentation.fcn import FCN
@@ -60,33 +61,53 @@ def predict_source(
 
 
 def picture(trained: Trained, path: Path, seen: Seen, score: float) -> Image.Image:
-    """The image with what is seen in it; boxes of at least `score`."""
-    return draw(trained, FileImages([path], trained.class_names).pixels(0), seen, score)
+    """The image with what is seen in it, above the colours' names if it is a mask.
+
+    Boxes are of at least `score`.
+    """
+    pixels = FileImages([path], trained.class_names).pixels(0)
+    image = draw(trained, pixels, seen, score)
+    if "mask" not in seen:
+        return image
+    labels = set(np.unique(seen["mask"]).tolist()) - set(_left_out(trained))
+    legend = draw_legend(labels, class_names=trained.class_names, width=image.width)
+    whole = Image.new("RGB", (image.width, image.height + legend.height))
+    whole.paste(image)
+    whole.paste(legend, (0, image.height))
+    return whole
 
 
 def draw(trained: Trained, pixels: np.ndarray, seen: Seen, score: float) -> Image.Image:
-    """`picture` of an image's pixels, uint8 (H, W, 3)."""
+    """`picture` of an image's pixels, uint8 (H, W, 3), without names of a mask."""
     if "mask" in seen:
-        background = [k for k, n in enumerate(trained.class_names) if n == "background"]
-        return draw_mask(pixels, seen["mask"], leave_out=(255, *background))
+        return draw_mask(pixels, seen["mask"], leave_out=_left_out(trained))
     sure = seen["scores"] >= score
     boxes, labels, scores = (seen[k][sure] for k in ("boxes", "labels", "scores"))
     return draw_boxes(pixels, boxes, labels, scores, class_names=trained.class_names)
 
 
+def _left_out(trained: Trained) -> list[int]:
+    """Classes that masks leave as they are: none at all, and a background."""
+    names = enumerate(trained.class_names)
+    return [255, *(label for label, name in names if name == "background")]
+
+
 def _batches(trained: Trained, source: Any, batch: int) -> BatchIterator:
     data = trained.config.data
-    reading: dict[str, Any] = {
-        "batch_size": batch,
-        "decoding": make_decoding(data.decoder, data.interpolation, data.antialias),
-        "max_bad_images": 1.0,
-        "workers": data.workers,
-    }
+    reading = Reading(
+        make_decoding(data.decoder, data.interpolation, data.antialias),
+        max_bad_images=1.0,
+        workers=data.workers,
+    )
     if trained.config.task == "segmentation":
-        return masks_pipeline.eval_batches(source, **reading)
+        return masks_pipeline.eval_batches(source, batch_size=batch, reading=reading)
     sides = trained.config.detection
     return boxes_pipeline.eval_batches(
-        source, short_side=sides.short_side, max_side=sides.max_side, **reading
+        source,
+        batch_size=batch,
+        short_side=sides.short_side,
+        max_side=sides.max_side,
+        reading=reading,
     )
 
 

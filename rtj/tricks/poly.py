@@ -11,16 +11,7 @@ scheduler divides by T - 1, so that the last update has rate 0.
 
 import optax
 
-from rtj.tricks.warmup import warmup
-
 
 def poly(peak: float, steps: int, power: float = 0.9) -> optax.Schedule:
     """`peak` at update 0, falling to 0 at update `steps`, and 0 after."""
     return optax.polynomial_schedule(peak, 0.0, power, max(steps, 1))
-
-
-def warmup_poly(
-    peak: float, *, warmup_steps: int, total_steps: int, power: float = 0.9
-) -> optax.Schedule:
-    """Linear warmup to `peak`, then `poly` over total_steps - warmup_steps."""
-    return warmup(peak, warmup_steps, poly(peak, total_steps - warmup_steps, power))

@@ -9,8 +9,10 @@ import rtj
 from rtj.data import order, pipeline
 from rtj.data.input_wait import InputWait
 from rtj.data.memory import ArraySource
+from rtj.data.reading import Reading
 from rtj.errors import DataError
 from rtj.metrics import read_metrics
+from tests.reading import gathered
 
 N = 40
 BAD = (3, 17)
@@ -34,7 +36,7 @@ def train(source, seed=1, batch_size=8, start=0, **options):
         stop_step=N // batch_size * 2,
         crop_area=(0.08, 1.0),
         crop_ratio=(0.75, 1.33),
-        **{"max_bad_images": 0.05} | options,
+        **gathered({"max_bad_images": 0.05} | options),
     ) as batches:
         rows = list(batches)
     return {key: np.concatenate([b[key] for b in rows]) for key in rows[0]}
@@ -83,7 +85,11 @@ def test_one_bad_image_too_many_is_an_error_that_counts_them(source):
 
 def test_evaluation_leaves_bad_images_out_and_keeps_their_index(source):
     with pipeline.eval_batches(
-        source, batch_size=16, image_size=6, eval_resize=8, max_bad_images=0.05
+        source,
+        batch_size=16,
+        image_size=6,
+        eval_resize=8,
+        reading=Reading(max_bad_images=0.05),
     ) as batches:
         rows = list(batches)
     index = np.concatenate([row["index"] for row in rows])

@@ -9,6 +9,7 @@ import pytest
 
 from rtj.data import digits, pipeline, sources, tfds_source
 from rtj.data.images import open_image
+from rtj.data.reading import Reading
 from rtj.errors import DataError
 
 
@@ -62,7 +63,11 @@ def test_threads_read_the_files_as_one_thread_does(digits_dir):
     runs = []
     for workers in (1, 8):
         with pipeline.eval_batches(
-            source, batch_size=250, image_size=28, eval_resize=28, workers=workers
+            source,
+            batch_size=250,
+            image_size=28,
+            eval_resize=28,
+            reading=Reading(workers=workers),
         ) as batches:
             runs.append(np.concatenate([b["image"] for b in batches]))
     np.testing.assert_array_equal(runs[0], runs[1])

@@ -9,7 +9,9 @@ import pytest
 
 from rtj.data import order, pipeline, prefetch
 from rtj.data.memory import ArraySource
+from rtj.data.reading import Reading
 from rtj.errors import ConfigError, DataError
+from tests.reading import gathered
 
 CROP: dict[str, Any] = {"crop_area": (0.08, 1.0), "crop_ratio": (3 / 4, 4 / 3)}
 
@@ -17,13 +19,13 @@ CROP: dict[str, Any] = {"crop_area": (0.08, 1.0), "crop_ratio": (3 / 4, 4 / 3)}
 def train(source, **options):
     defaults: dict[str, Any] = {"batch_size": 8, "image_size": 6, "seed": 5}
     defaults |= {"start_step": 0, "stop_step": 6, "workers": 2} | CROP
-    with pipeline.train_batches(source, **(defaults | options)) as batches:
+    with pipeline.train_batches(source, **gathered(defaults | options)) as batches:
         return list(batches)
 
 
 def evaluate(source, **options):
     defaults = {"batch_size": 8, "image_size": 6, "eval_resize": 8, "workers": 2}
-    with pipeline.eval_batches(source, **(defaults | options)) as batches:
+    with pipeline.eval_batches(source, **gathered(defaults | options)) as batches:
         return list(batches)
 
 
@@ -147,7 +149,7 @@ def test_no_thread_is_left_at_the_end_or_after_close(textured_source, no_new_thr
         seed=0,
         start_step=0,
         stop_step=10**6,
-        workers=4,
+        reading=Reading(workers=4),
         **CROP,
     )
     next(batches)
@@ -159,7 +161,11 @@ def test_no_thread_is_left_at_the_end_or_after_close(textured_source, no_new_thr
 
 def test_a_dropped_iterator_ends_its_threads(textured_source, no_new_threads):
     batches = pipeline.eval_batches(
-        textured_source, batch_size=2, image_size=6, eval_resize=8, workers=4
+        textured_source,
+        batch_size=2,
+        image_size=6,
+        eval_resize=8,
+        reading=Reading(workers=4),
     )
     next(batches)
     del batches

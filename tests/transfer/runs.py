@@ -10,6 +10,7 @@ TASKS = ("segmentation", "detection")
 SCORES = {"segmentation": ("mean_iou", "pixel_accuracy"), "detection": ("map",)}
 
 _BOTH: dict[str, Any] = {
+    "model.name": "resnet14d",
     "model.width": 4,
     "model.small_images": None,
     "tricks.base_lr": 0.01,

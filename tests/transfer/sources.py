@@ -43,3 +43,20 @@ class Examples:
         if found is None:
             raise unusable(f"photo-{index}", "it has no size")
         return found
+
+
+def changed_examples(
+    examples: Sequence[dict[str, Any]], sizes: Sequence[tuple[int, int]], changes: Any
+) -> Examples:
+    """Examples of `sizes` in turn.
+
+    Args:
+        changes: of some examples by index, keys to replace; `size` is what their source
+            tells.
+    """
+    found = list(examples)
+    told: list[Any] = [sizes[k % len(sizes)] for k in range(len(found))]
+    for index, change in dict(changes).items():
+        found[index] = found[index] | change
+        told[index] = change.get("size", told[index])
+    return Examples(found, told)

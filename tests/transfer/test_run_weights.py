@@ -58,8 +58,9 @@ def sources(tmp_path_factory, tiny_config, classifier_file):
 def first_state(built, config):
     """The state that a new run of the config starts from."""
     experiment = built(config)
-    classifier = experiment.task.initial_model(config, experiment.model)
-    initial = open_initial_weights(config, classifier)
+    task = experiment.task
+    classifier = task.initial_model(config, experiment.model)
+    initial = open_initial_weights(config, classifier, task.weights_under)
     return replace(experiment, initial=initial).first_state()
 
 

@@ -4,7 +4,10 @@ import itertools
 
 import pytest
 
-from rtj.tricks.poly import poly, warmup_poly
+import rtj
+from rtj.config import set_field
+from rtj.parts import make_schedule
+from rtj.tricks.poly import poly
 
 PEAK, WARM, TOTAL = 0.01, 5, 25
 
@@ -26,8 +29,14 @@ def test_the_rate_falls_at_every_update_and_stays_at_zero_past_the_end():
     assert set(rates[TOTAL:]) == {0.0}
 
 
+def schedule_of_a_run(warmup_epochs):
+    config = rtj.get_config("segmentation:ade20k")
+    set_field(config, "tricks.warmup_epochs", warmup_epochs)
+    return make_schedule(config, steps_per_epoch=WARM, total_steps=TOTAL)
+
+
 def test_the_warmup_comes_before_the_decay_and_is_not_counted_in_it():
-    schedule = warmup_poly(PEAK, warmup_steps=WARM, total_steps=TOTAL)
+    schedule = schedule_of_a_run(1.0)
     for step in range(2 * TOTAL):
         fraction = max(1 - (step - WARM) / (TOTAL - WARM), 0)
         want = (step + 1) / WARM if step < WARM else fraction**0.9
@@ -35,5 +44,4 @@ def test_the_warmup_comes_before_the_decay_and_is_not_counted_in_it():
 
 
 def test_without_warmup_the_first_update_is_at_the_peak():
-    schedule = warmup_poly(PEAK, warmup_steps=0, total_steps=TOTAL)
-    assert float(schedule(0)) == pytest.approx(PEAK)
+    assert float(schedule_of_a_run(0.0)(0)) == pytest.approx(PEAK)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from rtj.step_options import Batch
-from rtj.transfer.detection.augment import normalize_valid
+from rtj.transfer.canvas import normalize_valid
 from rtj.transfer.detection.boxes import HEAD_WEIGHTS, clip, decode, has_area
 from rtj.transfer.detection.faster_rcnn import FasterRCNN, HeadOutputs
 from rtj.transfer.detection.nms import nms

@@ -11,13 +11,12 @@ from typing import NamedTuple
 import numpy as np
 
 from rtj.data import images
-from rtj.data.bad_images import BadImages, reading
-from rtj.data.decode import PILLOW, Decoding, whole_image
-from rtj.data.prefetch import Batch, BatchIterator, choose_workers
+from rtj.data.bad_images import BadImages, as_data_error
+from rtj.data.decode import Decoding, whole_image
+from rtj.data.prefetch import Batch, BatchIterator
+from rtj.data.reading import PLAIN, Reading
 from rtj.data.rows import (
-    check_not_empty,
     check_steps,
-    rows_per_process,
     with_substitutes,
 )
 from rtj.errors import ConfigError
@@ -65,7 +64,7 @@ class _Loader:
         All examples planned for a shape fit it. One that takes the place of a broken
         one may not, and is made smaller.
         """
-        with reading(self.source.name, index):
+        with as_data_error(self.source.name, index):
             example = self.source[index]
             data, name = example["image"], example["id"]
         image = images.open_image(data, name, self.decoding.decoder)
@@ -86,25 +85,18 @@ def train_batches(
     seed: int,
     start_step: int,
     stop_step: int,
-    decoding: Decoding = PILLOW,
-    max_bad_images: float = 0.0,
-    workers: int = 0,
-    process_index: int = 0,
-    process_count: int = 1,
+    reading: Reading = PLAIN,
 ) -> BatchIterator:
     """This process's rows of the global batches of steps [start_step, stop_step).
 
     The order is that of `batch_order`, which puts images of one orientation together.
 
     Args:
-      batch_size: of the global batch; process h gets rows [h * b, (h + 1) * b) with
-        b = batch_size // process_count.
+      batch_size: of the global batch.
       short_side, max_side: see `buckets.resized`.
       max_objects: G; of an image with more the largest stay, and the log says so.
-      decoding: see `decode.make_decoding`.
-      max_bad_images: fraction of the data set that may be undecodable; another
-        example takes the place of such a one, reduced to fit the batch.
-      workers: decoding threads; 0 means one for each core this process may use.
+      reading: see `Reading`; what takes the place of a bad one is reduced to fit the
+        batch.
 
     Yields:
       {'image': uint8 (b, H, W, 3) RGB in the upper left of a canvas of 0, H x W being
@@ -118,15 +110,13 @@ def train_batches(
       ConfigError here for a bad argument; DataError from `next` for an example that
       cannot be read, or for too many that cannot be decoded.
     """
-    rows = rows_per_process(batch_size, process_index, process_count)
     check_steps(start_step, stop_step)
     _check_sides(short_side, max_side)
     if max_objects < 1:
         raise ConfigError(f"detection.max_objects={max_objects}: 1 or more")
-    check_not_empty(source)
-    bad = BadImages(source.name, len(source), max_bad_images)
+    share = reading.share(source, batch_size)
     crowded = Noted(source.name, f"images with more than {max_objects} objects")
-    loader = _Loader(source, short_side, max_side, decoding, may_reduce=True)
+    loader = _Loader(source, short_side, max_side, reading.decoding, may_reduce=True)
     planned = batch_order(
         source,
         batch_size=batch_size,
@@ -137,15 +127,14 @@ def train_batches(
 
     def allocate(number: int) -> Batch:
         shape = planned(start_step + number).shape
-        return _empty(rows, shape) | empty_rows(rows, max_objects)
+        return _empty(share.rows, shape) | empty_rows(share.rows, max_objects)
 
     def fill(number: int, first: int, out: Batch) -> None:
-        start = process_index * rows + first
+        start = share.offset + first
         batch = planned(start_step + number)
-        _fill_train(loader, batch, start, seed, bad, crowded, out)
+        _fill_train(loader, batch, start, seed, share.bad, crowded, out)
 
-    steps = stop_step - start_step
-    return BatchIterator(allocate, fill, steps, rows, choose_workers(workers))
+    return share.batches(allocate, fill, stop_step - start_step)
 
 
 def eval_batches(
@@ -154,19 +143,15 @@ def eval_batches(
     batch_size: int,
     short_side: int,
     max_side: int,
-    decoding: Decoding = PILLOW,
-    max_bad_images: float = 0.0,
-    workers: int = 0,
-    process_index: int = 0,
-    process_count: int = 1,
+    reading: Reading = PLAIN,
 ) -> BatchIterator:
     """This process's rows of global batches that hold every example once.
 
     Examples of one shape share batches, the largest shape first.
 
     Args:
-      batch_size: of the global batch, split as in `train_batches`.
-      short_side, max_side, decoding, max_bad_images, workers: as in `train_batches`.
+      batch_size: of the global batch.
+      short_side, max_side, reading: as in `train_batches`.
 
     Yields:
       {'image': uint8 (b, H, W, 3) and 'size': int32 (b, 2) as in `train_batches`,
@@ -179,30 +164,28 @@ def eval_batches(
       ConfigError here for a bad argument; DataError here or from `next` for an
       example that cannot be read, or for too many that cannot be decoded.
     """
-    rows = rows_per_process(batch_size, process_index, process_count)
     _check_sides(short_side, max_side)
-    check_not_empty(source)
-    bad = BadImages(source.name, len(source), max_bad_images)
-    loader = _Loader(source, short_side, max_side, decoding, may_reduce=False)
+    share = reading.share(source, batch_size)
+    loader = _Loader(source, short_side, max_side, reading.decoding, may_reduce=False)
     buckets = detection_buckets(short_side, max_side)
 
     def bucket(size: Size) -> Size:
         return smallest(buckets, resized(size, short_side, max_side))
 
-    plan = plan_evaluation(source, batch_size, bucket, bad)
+    plan = plan_evaluation(source, batch_size, bucket, share.bad)
 
     def allocate(number: int) -> Batch:
-        return _empty(rows, plan[number].shape) | {
-            "scale": np.ones((rows, 2), np.float32),
-            "valid": np.zeros(rows, bool),
+        return _empty(share.rows, plan[number].shape) | {
+            "scale": np.ones((share.rows, 2), np.float32),
+            "valid": np.zeros(share.rows, bool),
         }
 
     def fill(number: int, first: int, out: Batch) -> None:
-        start = process_index * rows + first
+        start = share.offset + first
         indices = plan[number].examples[start : start + len(out["index"])]
-        _fill_eval(loader, indices.tolist(), bad, out)
+        _fill_eval(loader, indices.tolist(), share.bad, out)
 
-    return BatchIterator(allocate, fill, len(plan), rows, choose_workers(workers))
+    return share.batches(allocate, fill, len(plan))
 
 
 def _check_sides(short_side: int, max_side: int) -> None:

@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from rtj.data.bad_images import reading
+from rtj.data.bad_images import as_data_error
 from rtj.errors import ConfigError
+from rtj.task import check_counted
 from rtj.transfer.detection.coco_map import coco_map
 from rtj.transfer.detection.voc_map import Detections, Objects, Points, voc_map
 
@@ -56,11 +57,7 @@ class DetectionScores:
             DataError: no image has an object.
         """
         examples, skipped = len(self._found), len(self._skipped)
-        if examples + skipped != len(self._source):
-            raise RuntimeError(
-                f"evaluation counted {examples} examples and {skipped} that cannot be "
-                f"decoded, of {len(self._source)}"
-            )
+        check_counted(examples, skipped, len(self._source))
         order = sorted(self._found)
         detections = [self._found[index] for index in order]
         objects = [self._objects(index) for index in order]
@@ -77,6 +74,6 @@ class DetectionScores:
         return {"map": voc_map(detections, objects, classes, points=points).mean}
 
     def _objects(self, index: int) -> Objects:
-        with reading(self._source.name, index):
+        with as_data_error(self._source.name, index):
             example = self._source[index]
         return Objects(example["boxes"], example["labels"], example["difficult"])

@@ -12,12 +12,12 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from rtj.data.prefetch import BatchIterator
-from rtj.inputs import eval_batch_size, reading
-from rtj.models import create_model
+from rtj.inputs import eval_batch_size, reading_of
 from rtj.parts import make_fine_tuning, network_options
 from rtj.step_options import Batch
 from rtj.task import Data, Length
 from rtj.teacher import Teacher
+from rtj.transfer.backbone_task import BackboneTask
 from rtj.transfer.buckets import detection_buckets
 from rtj.transfer.detection.faster_rcnn import FasterRCNN, create_faster_rcnn
 from rtj.transfer.detection.inference import detect
@@ -29,7 +29,7 @@ from rtj.transfer.detection.training import DetectionLoss
 from rtj.tricks.low_precision import POLICIES
 
 
-class DetectionTask:
+class DetectionTask(BackboneTask):
     """See `rtj.task.Task`."""
 
     shown = ("loss", "head_acc", "lr")
@@ -42,10 +42,6 @@ class DetectionTask:
             open_boxes(data.name, data.train_split, data_dir=data.data_dir),
             open_boxes(data.name, held_out, data_dir=data.data_dir),
         )
-
-    def class_names(self, source: Any) -> list[str]:
-        """The source's."""
-        return list(source.class_names)
 
     def model(self, config: ConfigDict, num_classes: int) -> FasterRCNN:
         """Faster R-CNN on the config's network."""
@@ -97,10 +93,6 @@ class DetectionTask:
             mesh=mesh,
         )
 
-    def initial_model(self, config: ConfigDict, model: nn.Module) -> nn.Module:
-        """The classifier whose weights the backbone takes."""
-        return create_model(config.model.name, **network_options(config))
-
     def training_batches(self, experiment: Any, start_step: int) -> BatchIterator:
         """Images of a like shape together, in windows of the stream."""
         config = experiment.config
@@ -113,7 +105,7 @@ class DetectionTask:
             seed=config.seed,
             start_step=start_step,
             stop_step=experiment.total_steps,
-            **reading(experiment),
+            reading=reading_of(experiment),
         )
 
     def evaluation_batches(self, experiment: Any) -> BatchIterator:
@@ -124,7 +116,7 @@ class DetectionTask:
             batch_size=eval_batch_size(experiment),
             short_side=config.detection.short_side,
             max_side=config.detection.max_side,
-            **reading(experiment),
+            reading=reading_of(experiment),
         )
 
     def scores(

@@ -14,7 +14,8 @@ from jax.sharding import Mesh
 from rtj.fine_tuning import FineTuning
 from rtj.state import TrainState, random_stream
 from rtj.step_options import Batch, Metrics
-from rtj.transfer.detection.augment import mirror_boxes, mirror_image, normalize_valid
+from rtj.transfer.canvas import normalize_valid
+from rtj.transfer.detection.augment import mirror_boxes, mirror_image
 from rtj.transfer.detection.boxes import clip, has_area
 from rtj.transfer.detection.faster_rcnn import FasterRCNN, HeadOutputs
 from rtj.transfer.detection.losses import head_losses, rpn_losses
@@ -139,30 +140,22 @@ class DetectionLoss:
         run = random_stream(self.seed, "detection")
         keys = jax.vmap(jax.random.split)(example_keys(run, state.step, batch["index"]))
         images, truth = self.inputs(batch, keys[:, 0])
-        with self.tuning.batch_norm(params):
-            outputs, updates = self.model.apply(
-                {
-                    "params": self.tuning.stop_gradients(params),
-                    "batch_stats": state.batch_stats,
-                },
-                images,
-                batch["size"],
-                truth,
-                keys[:, 1],
-                method=self.forward,
-                mutable=["batch_stats"],
-                rngs={"dropout": dropout_key},
-            )
+        outputs, batch_stats = self.tuning.forward(
+            self.model,
+            params,
+            state.batch_stats,
+            dropout_key,
+            images,
+            batch["size"],
+            truth,
+            keys[:, 1],
+            method=self.forward,
+        )
         parts = jax.vmap(image_losses)(outputs)
         losses = jnp.stack([parts[name] for name in LOSSES]).sum(axis=0)
-        sums = {"loss": losses, **parts}
-        return (
-            losses.mean() * scale,
-            (
-                updates.get("batch_stats", {}),
-                {name: values.sum() for name, values in sums.items()},
-            ),
-        )
+        parts["loss"] = losses
+        sums = {name: values.sum() for name, values in parts.items()}
+        return losses.mean() * scale, (batch_stats, sums)
 
 
 LOSSES = ("rpn_cls", "rpn_box", "head_cls", "head_box")

@@ -10,13 +10,12 @@ from collections.abc import Callable
 import numpy as np
 
 from rtj.data import images, order
-from rtj.data.bad_images import BadImages, reading
-from rtj.data.decode import PILLOW, Decoding, whole_image
-from rtj.data.prefetch import Batch, BatchIterator, choose_workers
+from rtj.data.bad_images import BadImages, as_data_error
+from rtj.data.decode import Decoding, whole_image
+from rtj.data.prefetch import Batch, BatchIterator
+from rtj.data.reading import PLAIN, Reading
 from rtj.data.rows import (
-    check_not_empty,
     check_steps,
-    rows_per_process,
     with_substitutes,
 )
 from rtj.transfer.buckets import NO_EXAMPLE, quarter_octave, reduced
@@ -43,11 +42,7 @@ def train_batches(
     seed: int,
     start_step: int,
     stop_step: int,
-    decoding: Decoding = PILLOW,
-    max_bad_images: float = 0.0,
-    workers: int = 0,
-    process_index: int = 0,
-    process_count: int = 1,
+    reading: Reading = PLAIN,
 ) -> BatchIterator:
     """This process's rows of the global batches of steps [start_step, stop_step).
 
@@ -58,13 +53,9 @@ def train_batches(
     differs from this only where the canvas is smaller than the original.
 
     Args:
-      batch_size: of the global batch; process h gets rows [h * b, (h + 1) * b) with
-        b = batch_size // process_count.
+      batch_size: of the global batch.
       canvas: C, pixels.
-      decoding: see `decode.make_decoding`.
-      max_bad_images: fraction of the data set that may be undecodable; another
-        example takes the place of such a one.
-      workers: decoding threads; 0 means one for each core this process may use.
+      reading: see `Reading`.
 
     Yields:
       {'image': uint8 (b, C, C, 3) RGB in the upper left of a canvas of 0, 'mask':
@@ -75,34 +66,27 @@ def train_batches(
       ConfigError here for a bad argument; DataError from `next` for an example that
       cannot be read, or for too many that cannot be decoded.
     """
-    rows = rows_per_process(batch_size, process_index, process_count)
     check_steps(start_step, stop_step)
-    check_not_empty(source)
-    bad = BadImages(source.name, len(source), max_bad_images)
+    share = reading.share(source, batch_size)
 
     def load(index: int) -> tuple[np.ndarray, np.ndarray]:
-        return _load(source, index, decoding, (canvas, canvas))
+        return _load(source, index, reading.decoding, (canvas, canvas))
 
     def allocate(number: int) -> Batch:
-        return _empty(rows, (canvas, canvas))
+        return _empty(share.rows, (canvas, canvas))
 
     def fill(number: int, first: int, out: Batch) -> None:
-        start = (start_step + number) * batch_size + process_index * rows + first
-        _fill_train(load, len(source), seed, bad, start, out)
+        start = (start_step + number) * batch_size + share.offset + first
+        _fill_train(load, len(source), seed, share.bad, start, out)
 
-    steps = stop_step - start_step
-    return BatchIterator(allocate, fill, steps, rows, choose_workers(workers))
+    return share.batches(allocate, fill, stop_step - start_step)
 
 
 def eval_batches(
     source: MaskSource,
     *,
     batch_size: int,
-    decoding: Decoding = PILLOW,
-    max_bad_images: float = 0.0,
-    workers: int = 0,
-    process_index: int = 0,
-    process_count: int = 1,
+    reading: Reading = PLAIN,
 ) -> BatchIterator:
     """This process's rows of global batches that hold every example once, unresized.
 
@@ -110,8 +94,8 @@ def eval_batches(
     batches, the largest shape first, so a data set has few shapes.
 
     Args:
-      batch_size: of the global batch, split as in `train_batches`.
-      decoding, max_bad_images, workers: as in `train_batches`.
+      batch_size: of the global batch.
+      reading: see `Reading`.
 
     Yields:
       As `train_batches`, with the shape (H, W) of the batch in place of (C, C).
@@ -122,23 +106,21 @@ def eval_batches(
       ConfigError here for a bad argument; DataError here or from `next` for an
       example that cannot be read, or for too many that cannot be decoded.
     """
-    rows = rows_per_process(batch_size, process_index, process_count)
-    check_not_empty(source)
-    bad = BadImages(source.name, len(source), max_bad_images)
-    plan = plan_evaluation(source, batch_size, bucket, bad)
+    share = reading.share(source, batch_size)
+    plan = plan_evaluation(source, batch_size, bucket, share.bad)
 
     def load(index: int) -> tuple[np.ndarray, np.ndarray]:
-        return _load(source, index, decoding, None)
+        return _load(source, index, reading.decoding, None)
 
     def allocate(number: int) -> Batch:
-        return _empty(rows, plan[number].shape)
+        return _empty(share.rows, plan[number].shape)
 
     def fill(number: int, first: int, out: Batch) -> None:
-        start = process_index * rows + first
+        start = share.offset + first
         indices = plan[number].examples[start : start + len(out["index"])]
-        _fill_eval(load, indices.tolist(), bad, out)
+        _fill_eval(load, indices.tolist(), share.bad, out)
 
-    return BatchIterator(allocate, fill, len(plan), rows, choose_workers(workers))
+    return share.batches(allocate, fill, len(plan))
 
 
 def bucket(size: Size) -> Size:
@@ -162,7 +144,7 @@ def _load(
 
     Without a limit they must have the size that the source told of before.
     """
-    with reading(source.name, index):
+    with as_data_error(source.name, index):
         example = source[index]
         data, mask, name = example["image"], example["mask"], example["id"]
     image = images.open_image(data, name, decoding.decoder)

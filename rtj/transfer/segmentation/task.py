@@ -11,12 +11,12 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from rtj.data.prefetch import BatchIterator
-from rtj.inputs import eval_batch_size, reading
-from rtj.models import create_model
+from rtj.inputs import eval_batch_size, reading_of
 from rtj.parts import make_fine_tuning, network_options
 from rtj.step_options import Batch
-from rtj.task import Data, Length
+from rtj.task import Data, Length, check_counted
 from rtj.teacher import Teacher
+from rtj.transfer.backbone_task import BackboneTask
 from rtj.transfer.segmentation.fcn import FCN, create_fcn
 from rtj.transfer.segmentation.mean_iou import mean_iou, pixel_accuracy
 from rtj.transfer.segmentation.pipeline import eval_batches, train_batches
@@ -25,23 +25,24 @@ from rtj.transfer.segmentation.training import Segmentation, eval_step
 from rtj.tricks.low_precision import POLICIES
 
 
-class SegmentationTask:
+class SegmentationTask(BackboneTask):
     """See `rtj.task.Task`."""
 
     shown = ("loss", "pixel_accuracy", "lr")
 
     def open_data(self, config: ConfigDict) -> tuple[Data, Data]:
         """See `rtj.transfer.segmentation.sources`."""
-        data = config.data
-        held_out = data.eval_split or eval_split(data.name, data.data_dir)
-        return (
-            open_masks(data.name, data.train_split, data_dir=data.data_dir),
-            open_masks(data.name, held_out, data_dir=data.data_dir),
+        data, classes = config.data, config.model.num_classes
+        train = open_masks(
+            data.name, data.train_split, data_dir=data.data_dir, num_classes=classes
         )
-
-    def class_names(self, source: Any) -> list[str]:
-        """The source's."""
-        return list(source.class_names)
+        held_out = open_masks(
+            data.name,
+            data.eval_split or eval_split(data.name, data.data_dir),
+            data_dir=data.data_dir,
+            num_classes=train.num_classes,  # or all masks are read once more
+        )
+        return train, held_out
 
     def model(self, config: ConfigDict, num_classes: int) -> FCN:
         """FCN on the config's network."""
@@ -84,10 +85,6 @@ class SegmentationTask:
             policy=POLICIES[config.tricks.precision],
         )
 
-    def initial_model(self, config: ConfigDict, model: nn.Module) -> nn.Module:
-        """The classifier whose weights the backbone takes."""
-        return create_model(config.model.name, **network_options(config))
-
     def training_batches(self, experiment: Any, start_step: int) -> BatchIterator:
         """Images on a canvas, in the order of the stream."""
         config = experiment.config
@@ -98,7 +95,7 @@ class SegmentationTask:
             seed=config.seed,
             start_step=start_step,
             stop_step=experiment.total_steps,
-            **reading(experiment),
+            reading=reading_of(experiment),
         )
 
     def evaluation_batches(self, experiment: Any) -> BatchIterator:
@@ -106,7 +103,7 @@ class SegmentationTask:
         return eval_batches(
             experiment.eval_source,
             batch_size=eval_batch_size(experiment),
-            **reading(experiment),
+            reading=reading_of(experiment),
         )
 
     def scores(
@@ -142,11 +139,7 @@ class SegmentationScores:
     def result(self) -> dict[str, float]:
         """`mean_iou`, `pixel_accuracy`, `loss` (mean over images) and `examples`."""
         examples, skipped = (round(self._sums[k]) for k in ("examples", "skipped"))
-        if examples + skipped != self._examples:
-            raise RuntimeError(
-                f"evaluation counted {examples} examples and {skipped} that cannot be "
-                f"decoded, of {self._examples}"
-            )
+        check_counted(examples, skipped, self._examples)
         confusion = np.asarray(self._confusion)
         return {
             "mean_iou": mean_iou(confusion),

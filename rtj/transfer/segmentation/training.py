@@ -6,10 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rtj.data.augment import normalize
 from rtj.fine_tuning import FineTuning
 from rtj.state import TrainState
 from rtj.step_options import Batch, Metrics
+from rtj.transfer.canvas import inside_images, normalize_valid
 from rtj.transfer.segmentation.augment import augment
 from rtj.transfer.segmentation.fcn import FCN
 from rtj.transfer.segmentation.loss import (
@@ -59,17 +59,9 @@ class Segmentation:
             state.step,
             **self.augment,
         )
-        with self.tuning.batch_norm(params):
-            logits, updates = self.model.apply(
-                {
-                    "params": self.tuning.stop_gradients(params),
-                    "batch_stats": state.batch_stats,
-                },
-                images,
-                train=True,
-                mutable=["batch_stats"],
-                rngs={"dropout": dropout_key},
-            )
+        logits, batch_stats = self.tuning.forward(
+            self.model, params, state.batch_stats, dropout_key, images, train=True
+        )
         loss = fcn_loss(logits, masks, aux_weight=self.aux_weight)
         counted = masks != IGNORE_LABEL
         right = counted & (logits.out.argmax(-1) == masks)
@@ -79,7 +71,7 @@ class Segmentation:
         }
         # A step divides by the examples, and these are means over pixels already.
         sums = {name: mean * images.shape[0] for name, mean in means.items()}
-        return loss * scale, (updates.get("batch_stats", {}), sums)
+        return loss * scale, (batch_stats, sums)
 
 
 def eval_step(
@@ -99,7 +91,7 @@ def eval_step(
         `confusion` int32 (K, K); `loss`, the sum over images of the mean over an
         image's pixels; `examples` and `skipped` (those that cannot be decoded).
     """
-    inside = inside_image(batch["size"], batch["image"].shape[1:3])
+    inside = inside_images(batch["size"], batch["image"].shape[1:3])
     logits = score_pixels(
         variables, batch, model=model, mean=mean, std=std, policy=policy
     )
@@ -127,17 +119,7 @@ def score_pixels(
 
     What stands right of and below an image is the mean colour to the network.
     """
-    inside = inside_image(batch["size"], batch["image"].shape[1:3])
-    pixels = normalize(batch["image"], mean=mean, std=std)
+    images = normalize_valid(batch["image"], batch["size"], mean, std)
     with matmul_precision(policy):
-        logits: Any = model.apply(
-            variables, jnp.where(inside[..., None], pixels, 0), train=False
-        )
+        logits: Any = model.apply(variables, images, train=False)
     return logits.out
-
-
-def inside_image(sizes: jax.Array, canvas: tuple[int, ...]) -> jax.Array:
-    """(B, 2) heights and widths to (B, *canvas) bool: which pixels are an image's."""
-    rows = jnp.arange(canvas[0]) < sizes[:, :1]
-    columns = jnp.arange(canvas[1]) < sizes[:, 1:]
-    return rows[:, :, None] & columns[:, None, :]

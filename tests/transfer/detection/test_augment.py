@@ -3,10 +3,10 @@
 import jax
 import numpy as np
 
+from rtj.transfer.canvas import normalize_valid
 from rtj.transfer.detection.augment import (
     mirror_boxes,
     mirror_image,
-    normalize_valid,
 )
 from tests.transfer.detection.plain import f32, i32
 

@@ -12,8 +12,9 @@ from rtj.errors import ConfigError, DataError
 from rtj.transfer.detection import pipeline
 from rtj.transfer.detection.batch_order import batch_order
 from rtj.transfer.detection.object_rows import largest
+from tests.reading import gathered
 from tests.transfer.batches import assert_same, by_process, encode, rows, smooth
-from tests.transfer.sources import Examples
+from tests.transfer.sources import Examples, changed_examples
 
 SIZES = [(30, 40), (24, 40), (40, 30), (45, 30), (30, 30), (60, 80)]
 N = 30
@@ -39,12 +40,7 @@ def example(index):
 
 
 def make(changes=()):
-    examples = [example(k) for k in range(N)]
-    sizes: list[Any] = [SIZES[k % 6] for k in range(N)]
-    for index, change in dict(changes).items():
-        examples[index] = examples[index] | change
-        sizes[index] = change.get("size", sizes[index])
-    return Examples(examples, sizes)
+    return changed_examples([example(k) for k in range(N)], SIZES, changes)
 
 
 @pytest.fixture(scope="module")
@@ -55,13 +51,13 @@ def source():
 def train(source, **options):
     defaults: dict[str, Any] = {"batch_size": 4, "max_objects": 6, "seed": 5} | SIDES
     defaults |= {"start_step": 0, "stop_step": 20, "workers": 2}
-    with pipeline.train_batches(source, **(defaults | options)) as batches:
+    with pipeline.train_batches(source, **gathered(defaults | options)) as batches:
         return list(batches)
 
 
 def evaluate(source, **options):
     defaults = {"batch_size": 4, "workers": 2} | SIDES
-    with pipeline.eval_batches(source, **(defaults | options)) as batches:
+    with pipeline.eval_batches(source, **gathered(defaults | options)) as batches:
         return list(batches)
 
 

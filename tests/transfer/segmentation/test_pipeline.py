@@ -11,8 +11,9 @@ from rtj.data import order
 from rtj.errors import ConfigError, DataError
 from rtj.transfer.segmentation import pipeline
 from rtj.transfer.segmentation.nearest import resize_mask
+from tests.reading import gathered
 from tests.transfer.batches import assert_same, by_process, encode, rows, smooth
-from tests.transfer.sources import Examples
+from tests.transfer.sources import Examples, changed_examples
 
 SIZES = [(30, 40), (40, 30), (64, 64), (96, 50), (20, 120), (41, 53)]
 N = 22
@@ -29,12 +30,7 @@ def example(index):
 
 
 def make(changes=()):
-    examples = [example(k) for k in range(N)]
-    sizes: list[Any] = [SIZES[k % 6] for k in range(N)]
-    for index, change in dict(changes).items():
-        examples[index] = examples[index] | change
-        sizes[index] = change.get("size", sizes[index])
-    return Examples(examples, sizes)
+    return changed_examples([example(k) for k in range(N)], SIZES, changes)
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +41,13 @@ def source():
 def train(source, **options):
     defaults: dict[str, Any] = {"batch_size": 4, "canvas": 64, "seed": 5}
     defaults |= {"start_step": 0, "stop_step": 12, "workers": 2}
-    with pipeline.train_batches(source, **(defaults | options)) as batches:
+    with pipeline.train_batches(source, **gathered(defaults | options)) as batches:
         return list(batches)
 
 
 def evaluate(source, **options):
     defaults = {"batch_size": 4, "workers": 2}
-    with pipeline.eval_batches(source, **(defaults | options)) as batches:
+    with pipeline.eval_batches(source, **gathered(defaults | options)) as batches:
         return list(batches)
 
 
