@@ -31,18 +31,9 @@ def breakdown(work: Work, antialias: bool, batches: int = 6) -> dict[str, float]
             name, box = next(stream)
             data = timed("read", _read, name)
             pixels = timed("decode", _decode, data, tuple(box.tolist()))
-            whole = (0, 0, pixels.shape[1], pixels.shape[0])
-            rows.append(
-                timed(
-                    "resize",
-                    resize.resize,
-                    pixels,
-                    whole,
-                    (SIZE, SIZE),
-                    "bilinear",
-                    antialias,
-                )
-            )
+            whole, size = (0, 0, pixels.shape[1], pixels.shape[0]), (SIZE, SIZE)
+            how = "bilinear", antialias
+            rows.append(timed("resize", resize.resize, pixels, whole, size, *how))
         batch = timed("collate", np.stack, rows)
         timed("transfer", _transfer, batch)
     return {part: 1e6 * spent[part] / (batches * BATCH) for part in spent}
