@@ -62,6 +62,8 @@ def test_five_examples_in_batches_of_four_score_the_same_on_1_2_and_4_devices(
         result = rtj.evaluate(tiny(task, **{"mesh.devices": devices}), workdir)
         assert result["examples"] == 5
         for name in SCORES[task]:
-            assert result[name] == trained[name] > 0
+            # A pixel whose two best logits differ by rounding may change its class.
+            assert result[name] == pytest.approx(trained[name], abs=1e-4)
+            assert result[name] > 0
         loss = trained.get("loss", 0.0)  # detection has none
         assert result.get("loss", 0.0) == pytest.approx(loss, rel=1e-6)
