@@ -29,6 +29,7 @@ class ClassificationTask:
     """See `rtj.task.Task`."""
 
     shown = ("loss", "top1", "lr")
+    score = "top1"
     weights_under = ()
 
     def open_data(self, config: ConfigDict) -> tuple[Source, Source]:

@@ -29,6 +29,8 @@ _EXECUTION_FIELDS = (
     "mesh.wait_s",
     "train.log_every",
     "checkpoint.keep",
+    "checkpoint.keep_best",
+    "checkpoint.keep_every",
 )
 
 
@@ -128,7 +130,11 @@ _BASELINE: dict[str, Any] = {
         "shard_optimizer": False,  # momentum split over the devices, not on each
         "wait_s": 120.0,  # how long processes wait for each other at the start
     },
-    "checkpoint": {"keep": 2},  # newest checkpoints to keep
+    "checkpoint": {
+        "keep": 2,  # so many of the newest stay
+        "keep_best": 0,  # and so many of those with the best evaluation
+        "keep_every": 0.0,  # and that of every so many epochs; 0: none
+    },
 }
 
 

@@ -1,5 +1,6 @@
 """Exact evaluation: sums and counts under a mask, divided once at the end."""
 
+import logging
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -10,11 +11,13 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from rtj import preflight, sharding
-from rtj.checkpoint import Checkpointer
+from rtj.checkpoint import newest_step, restore_newest
 from rtj.errors import CheckpointError, Stopped
 from rtj.experiment import Experiment, build
 from rtj.inputs import evaluation_batches
 from rtj.peers import connect
+
+_log = logging.getLogger(__name__)
 
 
 def run_evaluation(
@@ -66,9 +69,11 @@ def evaluate(
     preflight.check_launch(peers, config, Path(workdir), finished=False)
     experiment = build(config)
     preflight.check_data(peers, experiment)
-    with Checkpointer(directory) as checkpoints:
-        preflight.check_start(peers, checkpoints.latest_step())
-        state, _ = checkpoints.restore(experiment.init_state())
+    preflight.check_start(peers, newest_step(directory))
+    restored = restore_newest(directory, experiment.init_state(), peers=peers)
+    for line in restored.passed_over:
+        _log.warning(line)
+    state = restored.state
     step = int(state.step)
     return {
         "step": step,

@@ -190,6 +190,8 @@ FIELDS: dict[str, Check] = {
     "mesh.shard_optimizer": _BOOL,
     "mesh.wait_s": _number(1),
     "checkpoint.keep": _integer(1),
+    "checkpoint.keep_best": _integer(0),
+    "checkpoint.keep_every": _number(0),
 }
 
 

@@ -118,7 +118,8 @@ def _train_to_end(run: Run, state: TrainState) -> TrainState:
             run.profile.before(step, state)
             state, metrics = experiment.train_step(state, batch, *constants)
             reporter.step(step, metrics)
-            if _due(experiment, step, experiment.config.train.save_every):
+            again = run.saver.due()
+            if again or _due(experiment, step, experiment.config.train.save_every):
                 _save(run, state)
             if _evaluation_due(run, step):
                 _evaluate(run, state)
@@ -144,7 +145,7 @@ def _save(run: Run, state: TrainState) -> None:
     """Every metric up to this step is on disk before the checkpoint is."""
     run.reporter.flush()
     with run.progress.pause():
-        run.checkpoints.save(state, run.reporter.evaluation)
+        run.saver.save(state, run.reporter.evaluation)
 
 
 def _evaluate(run: Run, state: TrainState) -> None:
@@ -163,8 +164,8 @@ def _evaluate(run: Run, state: TrainState) -> None:
 
 
 def _save_and_stop(run: Run, state: TrainState) -> None:
-    _save(run, state)
-    run.checkpoints.wait()
+    run.reporter.flush()
+    run.saver.finish(state, run.reporter.evaluation)
     raise Stopped(
         f"{run.stop.reason}: saved step {int(state.step)} of "
         f"{run.experiment.total_steps}; run the same command again to go on"
@@ -172,8 +173,8 @@ def _save_and_stop(run: Run, state: TrainState) -> None:
 
 
 def _finish(run: Run, state: TrainState) -> dict[str, Any]:
-    run.checkpoints.wait()
     evaluation = run.reporter.evaluation
+    run.saver.finish(state, evaluation)
     assert evaluation is not None  # the last step is always evaluated
     result = {
         "step": int(state.step),

@@ -81,6 +81,12 @@ class Peers:
         self._client.key_value_set(self._key(name, "verdict"), verdict or "ok")
         return verdict
 
+    def first_problem(self, name: str, problem: str) -> str:
+        """The first problem that any process has, the same text everywhere; or ""."""
+        if self.count == 1:
+            return problem
+        return self.judge(name, {"problem": problem}, _first_problem)
+
     def _facts(self, name: str) -> dict[int, Fact]:
         end, facts = time.monotonic() + self.wait_s, {}
         for index in range(self.count):
@@ -132,6 +138,10 @@ class Peers:
     @property
     def _client(self) -> Any:
         return distributed.global_state.client
+
+
+def _first_problem(facts: Sequence[Fact]) -> str:
+    return next((str(fact["problem"]) for fact in facts if fact["problem"]), "")
 
 
 ALONE = Peers()

@@ -3,18 +3,27 @@
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rtj import preflight
-from rtj.checkpoint import Checkpointer, Evaluation
+from rtj.checkpoint import (
+    Checkpointer,
+    Restored,
+    Retention,
+    newest_step,
+    restore_newest,
+)
+from rtj.checkpoint.step_folders import remove_leftovers
 from rtj.config import config_hash
 from rtj.data.input_wait import InputWait
 from rtj.experiment import Experiment
-from rtj.metrics import MetricsWriter
+from rtj.metrics import MetricsWriter, read_metrics
 from rtj.peers import Peers
 from rtj.profile import Profile, ProfileSteps
 from rtj.progress import Progress
 from rtj.reporter import Callback, Reporter
+from rtj.saving import Saver
 from rtj.state import TrainState
 from rtj.stop import StopRequest
 from rtj.trick_table import format_trick_table
@@ -28,6 +37,7 @@ class Run:
     workdir: Path
     peers: Peers
     checkpoints: Checkpointer
+    saver: Saver
     progress: Progress
     reporter: Reporter
     waits: InputWait
@@ -63,14 +73,18 @@ def start(
     checkpoints = stack.enter_context(
         Checkpointer(
             workdir / "checkpoints",
-            keep=experiment.config.checkpoint.keep,
+            retention=_retention(experiment),
             config_hash=config_hash(experiment.config),
+            scores=partial(_scores, workdir, experiment),
+            lead=peers.lead,
         )
     )
-    preflight.check_start(peers, checkpoints.latest_step())
-    state, evaluation = _state(experiment, checkpoints)
+    restored = _state(experiment, workdir / "checkpoints", peers)
+    state, evaluation = restored.state, restored.evaluation
     step = int(state.step)
     progress = stack.enter_context(closing(_progress(experiment, step, peers)))
+    for line in restored.passed_over:
+        progress.note(line)
     if step:
         progress.note(f"resuming at step {step}")
     writer = stack.enter_context(
@@ -87,6 +101,7 @@ def start(
         workdir=workdir,
         peers=peers,
         checkpoints=checkpoints,
+        saver=Saver(checkpoints, progress.note, retries=peers.count == 1),
         progress=progress,
         reporter=Reporter(experiment, writer, progress, callbacks, waits, evaluation),
         waits=waits,
@@ -98,12 +113,26 @@ def start(
     return run, state
 
 
-def _state(
-    experiment: Experiment, checkpoints: Checkpointer
-) -> tuple[TrainState, Evaluation | None]:
-    if checkpoints.latest_step() is None:
-        return experiment.first_state(), None
-    return checkpoints.restore(experiment.init_state())
+def _state(experiment: Experiment, checkpoints: Path, peers: Peers) -> Restored:
+    if peers.lead:
+        remove_leftovers(checkpoints)
+    newest = newest_step(checkpoints)
+    preflight.check_start(peers, newest)
+    if newest is None:
+        return Restored(experiment.first_state(), None)
+    return restore_newest(checkpoints, experiment.init_state(), peers=peers, mend=True)
+
+
+def _retention(experiment: Experiment) -> Retention:
+    kept = experiment.config.checkpoint
+    every = round(kept.keep_every * experiment.steps_per_epoch)
+    return Retention(kept.keep, kept.keep_best, max(every, 1) if every else 0)
+
+
+def _scores(workdir: Path, experiment: Experiment) -> dict[int, float]:
+    """What each evaluation so far scored, by step."""
+    name = experiment.task.score
+    return {line["step"]: line[name] for line in read_metrics(workdir, ["eval"])}
 
 
 def _progress(experiment: Experiment, step: int, peers: Peers) -> Progress:

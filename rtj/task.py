@@ -73,10 +73,12 @@ class Task(Protocol):
 
     Attributes:
         shown: train metrics on the progress line.
+        score: what of an evaluation the best checkpoint has most of.
         weights_under: where `train.weights` go in the network's variables.
     """
 
     shown: tuple[str, ...]
+    score: str
     weights_under: tuple[str, ...]
 
     def open_data(self, config: ConfigDict) -> tuple[Data, Data]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import rtj
-from rtj.checkpoint import Checkpointer
+from rtj.checkpoint import restore_newest
 from rtj.data import order
 from rtj.errors import ConfigError, Diverged, Stopped
 from rtj.experiment import build
@@ -17,8 +17,7 @@ from rtj.metrics import read_metrics
 
 
 def final_state(config, workdir):
-    with Checkpointer(workdir / "checkpoints") as checkpoints:
-        return checkpoints.restore(build(config).init_state())[0]
+    return restore_newest(workdir / "checkpoints", build(config).init_state()).state
 
 
 def stop_at(step):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from rtj.checkpoint import Checkpointer
+from rtj.checkpoint import Checkpointer, restore_newest
 from rtj.experiment import build
 from rtj.inputs import training_batches
 from rtj.sharding import device_batches, make_mesh, split_largest_axes
@@ -84,8 +84,8 @@ def test_a_checkpoint_is_restored_into_either_setting(runs, tmp_path, sharded):
     with Checkpointer(tmp_path / "checkpoints") as checkpoints:
         checkpoints.save(saved)
         checkpoints.wait()
-        other = runs[not sharded][0].init_state()
-        restored, _ = checkpoints.restore(other)
+    other = runs[not sharded][0].init_state()
+    restored = restore_newest(tmp_path / "checkpoints", other).state
     for have, want, like in zip(
         *(jax.tree.leaves(state) for state in (restored, saved, other)), strict=True
     ):

@@ -20,7 +20,8 @@ def is_run_folder(path: Path) -> bool:
 
 def _checkpoints(path: Path) -> tuple[Path, int | None] | None:
     """The folder of all checkpoints and the step meant (None: the newest)."""
-    if (path / "state").is_dir() and path.name.isdecimal():
+    parts = (path / "state", path / "metadata")
+    if path.name.isdecimal() and any(part.is_dir() for part in parts):
         return path.parent, int(path.name)
     for folder in (path / "checkpoints", path):
         if folder.is_dir() and any(p.name.isdecimal() for p in folder.iterdir()):
@@ -68,16 +69,16 @@ def read_run_folder(path: Path) -> WeightFile:
         CheckpointError: there is none, or it is damaged.
     """
     # Orbax takes seconds to import and no other weight file needs it.
-    from rtj.checkpoint import Checkpointer, restore_variables
+    from rtj.checkpoint import newest_variables, restore_variables
 
     found = _checkpoints(path)
     if found is None:
         raise unreadable(path, "it holds no checkpoints of rtj")
     folder, step = found
     if step is None:
-        with Checkpointer(folder) as checkpoints:
-            step = checkpoints.latest_step()
-    variables = restore_variables(folder / str(step))
+        _, variables = newest_variables(folder)
+    else:
+        variables = restore_variables(folder / str(step))
     config = read_config(path)
     metadata: dict[str, Any] = (
         {} if config is None else {"rtj_model": config.model.name}

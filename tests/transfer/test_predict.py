@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import rtj.predict
-from rtj.checkpoint import Checkpointer
+from rtj.checkpoint import restore_newest
 from rtj.inputs import evaluation_batches
 from rtj.transfer.predict_command import file_names
 from tests.transfer.folders import BROKEN, HELD_OUT
@@ -48,8 +48,8 @@ def evaluated(folder_run, built):
     def of(task):
         run = folder_run(task)
         experiment = built(run.config)
-        with Checkpointer(run.workdir / "checkpoints") as checkpoints:
-            state = checkpoints.restore(experiment.init_state())[0]
+        folder = run.workdir / "checkpoints"
+        state = restore_newest(folder, experiment.init_state()).state
         with closing(evaluation_batches(experiment)) as batches:
             return [
                 jax.device_get(experiment.eval_step(state.variables, batch))

@@ -10,7 +10,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 import rtj
-from rtj.checkpoint import Checkpointer
+from rtj.checkpoint import restore_newest
 from rtj.errors import CheckpointError
 from rtj.initial_weights import open_initial_weights
 from rtj.models.stages import stage_of
@@ -110,8 +110,7 @@ def test_a_detector_on_weights_keeps_stem_stage_1_and_statistics_and_learns_the_
 ):
     run = folder_run("detection")
     fresh = built(run.config).init_state()
-    with Checkpointer(run.workdir / "checkpoints") as checkpoints:
-        state = checkpoints.restore(fresh)[0]
+    state = restore_newest(run.workdir / "checkpoints", fresh).state
     start = flatten_dict(fresh.weights) | {
         (p[0], "backbone", *p[1:]): leaf
         for p, leaf in body(classifier_variables()).items()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import rtj
-from rtj.checkpoint import Checkpointer
+from rtj.checkpoint import restore_newest
 from rtj.errors import Stopped
 from rtj.inputs import training_batches
 from rtj.metrics import read_metrics
@@ -25,8 +25,7 @@ def test_three_steps_a_stop_and_three_more_are_six_bit_for_bit(
     result = rtj.train(config, tmp_path)
     like, states = built(config).init_state(), []
     for folder in (workdir, tmp_path):
-        with Checkpointer(folder / "checkpoints") as checkpoints:
-            states.append(checkpoints.restore(like)[0])
+        states.append(restore_newest(folder / "checkpoints", like).state)
     assert int(states[0].step) == 6
     assert_same_state(*states)
     lines = read_metrics(workdir)

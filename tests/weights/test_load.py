@@ -272,12 +272,18 @@ def test_a_run_of_another_network_is_refused(run):
         load_weights(tiny_model(name="resnet18"), run[0])
 
 
-def test_a_damaged_checkpoint_of_a_run_is_one_error(run, tmp_path: Path):
-    folder = tmp_path / "copy"
-    shutil.copytree(run[0], folder)
+def test_a_damaged_checkpoint_of_a_run_is_passed_over_or_an_error(
+    run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    folder, model, variables = shutil.copytree(run[0], tmp_path / "copy"), *run[1:]
     shutil.rmtree(folder / "checkpoints" / "5" / "state")
+    assert equal(load_weights(model, folder), variables)  # step 3
+    assert "checkpoints/5'" in caplog.text
     with pytest.raises(CheckpointError, match="cannot restore"):
-        load_weights(run[1], folder / "checkpoints")
+        load_weights(model, folder / "checkpoints/5")
+    shutil.rmtree(folder / "checkpoints" / "3" / "state")
+    with pytest.raises(CheckpointError, match="no checkpoint under .* is whole"):
+        load_weights(model, folder)
 
 
 def test_an_option_that_changes_the_logits_is_said(

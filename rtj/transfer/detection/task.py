@@ -33,6 +33,7 @@ class DetectionTask(BackboneTask):
     """See `rtj.task.Task`."""
 
     shown = ("loss", "head_acc", "lr")
+    score = "map"
 
     def open_data(self, config: ConfigDict) -> tuple[Data, Data]:
         """See `rtj.transfer.detection.sources`."""

@@ -29,6 +29,7 @@ class SegmentationTask(BackboneTask):
     """See `rtj.task.Task`."""
 
     shown = ("loss", "pixel_accuracy", "lr")
+    score = "mean_iou"
 
     def open_data(self, config: ConfigDict) -> tuple[Data, Data]:
         """See `rtj.transfer.segmentation.sources`."""
