@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and the error for those that cannot."""
 
 import os
 from collections.abc import Iterator
@@ -16,6 +16,15 @@ def check_new_file(path: Path, *, force: bool) -> None:
         raise ConfigError(f"the folder of {str(path)!r} does not exist")
     if path.exists() and not force:
         raise ConfigError(f"{str(path)!r} exists; --force overwrites it")
+
+
+@contextmanager
+def write_errors(path: Path) -> Iterator[None]:
+    """Turns a full disk and the like inside the block into CheckpointError."""
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(f"{str(path)!r} cannot be written: {error}") from error
 
 
 @contextmanager
@@ -42,9 +51,6 @@ def new_file(path: Path, *, force: bool) -> Iterator[Path]:
         ConfigError: `path` exists and `force` is not set.
         CheckpointError: the disk is full, or the like.
     """
-    try:
-        with replaced(path) as partial:
-            yield partial
-            check_new_file(path, force=force)
-    except OSError as error:
-        raise CheckpointError(f"{str(path)!r} cannot be written: {error}") from error
+    with write_errors(path), replaced(path) as partial:
+        yield partial
+        check_new_file(path, force=force)

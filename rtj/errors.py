@@ -28,7 +28,7 @@ class Stopped(RtjError):
 
 
 class Diverged(RtjError):
-    """Loss or gradients stayed non-finite beyond the allowed skips."""
+    """Loss or gradients stayed non-finite, or a loss jumped, beyond what is allowed."""
 
     exit_code = 4
 
@@ -40,7 +40,7 @@ class DataError(RtjError):
 
 
 class CheckpointError(RtjError):
-    """A checkpoint cannot be written, found or read."""
+    """A checkpoint or another file of a run cannot be written, found or read."""
 
     exit_code = 6
 

@@ -87,6 +87,11 @@ _RISING: Check = (
     "rising positive epochs",
 )
 
+_MAX_LOSS_RATIO: Check = (
+    lambda v: _number(0)[0](v) and (v == 0 or v > 1),
+    "0 (off), or a number above 1",
+)
+
 TASKS = ("classification", "segmentation", "detection")
 _RISING_SIZES: Check = (
     lambda v: len(v) > 0 and all(x > 0 for x in v) and list(v) == sorted(set(v)),
@@ -155,6 +160,7 @@ FIELDS: dict[str, Check] = {
     "train.eval_every": _number(0),
     "train.save_every": _number(0),
     "train.max_skipped_steps": _integer(0),
+    "train.max_loss_ratio": _MAX_LOSS_RATIO,
     "train.weights": _TEXT,
     "train.head": _one_of("keep", "reset"),
     "train.frozen_stages": _integer(0),

@@ -22,6 +22,7 @@ from rtj.inputs import training_batches
 from rtj.peers import connect
 from rtj.profile import ProfileSteps, check_profile
 from rtj.reporter import Callback
+from rtj.run_log import RunLog
 from rtj.start import Run, describe, start
 from rtj.state import TrainState
 from rtj.weights.run_folder import is_run_folder
@@ -29,8 +30,8 @@ from rtj.workdir import (
     check_workdir,
     open_workdir,
     read_result,
-    write_json,
     write_predictions,
+    write_result,
 )
 
 
@@ -64,7 +65,8 @@ def train(
 
     Raises:
         ConfigError, DataError, CheckpointError: nothing was lost; see the message.
-        Stopped: state saved. Diverged: non-finite beyond the allowed skips.
+        Stopped: state saved. Diverged: non-finite beyond the allowed skips, or a loss
+            beyond `train.max_loss_ratio`.
     """
     workdir = Path(workdir)
     peers = connect(config.mesh.wait_s)
@@ -92,12 +94,16 @@ def train(
         classes=experiment.task.class_names(experiment.train_source),
     )
     preflight.check_workdir_is_shared(peers, workdir)
-    if peers.lead:
-        print(describe(experiment, workdir), flush=True)
     with ExitStack() as stack:
-        run, state = start(experiment, workdir, peers, callbacks, profile, stack)
+        log = stack.enter_context(RunLog(workdir, enabled=peers.lead))
+        if peers.lead:
+            print(describe(experiment, workdir), flush=True)
+            log.write(describe(experiment, workdir))
+        run, state = start(experiment, workdir, peers, callbacks, profile, log, stack)
         state = _train_to_end(run, state)
-        return _finish(run, state)
+        result = _finish(run, state)
+        log.write(f"finished: {json.dumps(result)}")
+        return result
 
 
 def _train_to_end(run: Run, state: TrainState) -> TrainState:
@@ -117,7 +123,7 @@ def _train_to_end(run: Run, state: TrainState) -> TrainState:
             step += 1
             run.profile.before(step, state)
             state, metrics = experiment.train_step(state, batch, *constants)
-            reporter.step(step, metrics)
+            reporter.step(step, metrics, batch["index"])
             again = run.saver.due()
             if again or _due(experiment, step, experiment.config.train.save_every):
                 _save(run, state)
@@ -184,6 +190,6 @@ def _finish(run: Run, state: TrainState) -> dict[str, Any]:
         "workdir": str(run.workdir),
     }
     if run.peers.lead:
-        write_json(run.workdir / "result.json", result)
+        write_result(run.workdir, result)
     # Once process 0 has written it: no other may exit before, and the rate is its own.
     return json.loads(run.peers.from_lead("result", json.dumps(result)))

@@ -75,6 +75,7 @@ class Progress:
       start_step: the step the run starts from.
       enabled: False shows nothing, for all processes but the first.
       clock: seconds, monotonic.
+      log: also gets the lines, and those of the log steps where a bar is shown.
     """
 
     def __init__(
@@ -85,11 +86,13 @@ class Progress:
         start_step: int = 0,
         enabled: bool = True,
         clock: Callable[[], float] = time.monotonic,
+        log: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._total = total
         self._batch_size = batch_size
         self._steps_per_epoch = steps_per_epoch
         self._enabled = enabled
+        self._log = log
         self._rate = Rate(clock)
         self._bar: tqdm | None = None
         if enabled and sys.stderr.isatty():
@@ -127,12 +130,17 @@ class Progress:
             self._rate.mark(step)
         if self._bar is not None:
             self._bar.update(step - self._bar.n)
-            if values is not None:
-                self._bar.set_postfix_str(", ".join(self._fields(step, values)))
-        elif values is not None:
-            done = f"step {step}/{self._total} ({100 * step / self._total:.1f}%)"
-            epoch = f"epoch {step / self._steps_per_epoch:.1f}"
-            self.note(" ".join([done, epoch, *self._fields(step, values)]))
+        if values is None:
+            return
+        fields = self._fields(step, values)
+        done = f"step {step}/{self._total} ({100 * step / self._total:.1f}%)"
+        epoch = f"epoch {step / self._steps_per_epoch:.1f}"
+        line = " ".join([done, epoch, *fields])
+        if self._bar is not None:
+            self._bar.set_postfix_str(", ".join(fields))
+            self._log(line)
+        else:
+            self.note(line)
 
     def _fields(self, step: int, values: Mapping[str, SupportsFloat]) -> list[str]:
         fields = [f"{name} {float(value):.4g}" for name, value in values.items()]
@@ -150,6 +158,8 @@ class Progress:
             sys.stdout.flush()
         elif self._enabled:
             print(text, flush=True)
+        if self._enabled:
+            self._log(text)
 
     def pause(self) -> AbstractContextManager[None]:
         """Leaves out of all rates the time that passes inside: evaluation, saving."""

@@ -23,7 +23,9 @@ from rtj.peers import Peers
 from rtj.profile import Profile, ProfileSteps
 from rtj.progress import Progress
 from rtj.reporter import Callback, Reporter
+from rtj.run_log import RunLog
 from rtj.saving import Saver
+from rtj.skipped import SkippedSteps
 from rtj.state import TrainState
 from rtj.stop import StopRequest
 from rtj.trick_table import format_trick_table
@@ -66,6 +68,7 @@ def start(
     peers: Peers,
     callbacks: Sequence[Callback],
     profile: ProfileSteps | None,
+    log: RunLog,
     stack: ExitStack,
 ) -> tuple[Run, TrainState]:
     """Opens the parts on `stack`; the state is the newest checkpoint's, or fresh."""
@@ -82,7 +85,7 @@ def start(
     restored = _state(experiment, workdir / "checkpoints", peers)
     state, evaluation = restored.state, restored.evaluation
     step = int(state.step)
-    progress = stack.enter_context(closing(_progress(experiment, step, peers)))
+    progress = stack.enter_context(closing(_progress(experiment, step, peers, log)))
     for line in restored.passed_over:
         progress.note(line)
     if step:
@@ -95,7 +98,19 @@ def start(
             enabled=peers.lead,
         )
     )
+    skipped = stack.enter_context(
+        SkippedSteps(
+            workdir,
+            start_step=step,
+            source=experiment.train_source,
+            newest_checkpoint=checkpoints.latest_step,
+            enabled=peers.lead,
+        )
+    )
     waits = InputWait()
+    reporter = Reporter(
+        experiment, writer, progress, skipped, callbacks, waits, evaluation
+    )
     run = Run(
         experiment=experiment,
         workdir=workdir,
@@ -103,7 +118,7 @@ def start(
         checkpoints=checkpoints,
         saver=Saver(checkpoints, progress.note, retries=peers.count == 1),
         progress=progress,
-        reporter=Reporter(experiment, writer, progress, callbacks, waits, evaluation),
+        reporter=reporter,
         waits=waits,
         stop=stop,
         profile=stack.enter_context(
@@ -135,11 +150,12 @@ def _scores(workdir: Path, experiment: Experiment) -> dict[int, float]:
     return {line["step"]: line[name] for line in read_metrics(workdir, ["eval"])}
 
 
-def _progress(experiment: Experiment, step: int, peers: Peers) -> Progress:
+def _progress(experiment: Experiment, step: int, peers: Peers, log: RunLog) -> Progress:
     return Progress(
         experiment.total_steps,
         experiment.config.train.batch_size,
         experiment.steps_per_epoch,
         start_step=step,
         enabled=peers.lead,
+        log=log.write,
     )

@@ -56,5 +56,6 @@ class Loss(Protocol):
             scale: of fp16, 1 in other precisions.
 
         Returns:
-            Also sums of what is reported; a step divides them by the examples.
+            Also sums of what is reported, `loss` among them; a step divides them by
+            the examples.
         """

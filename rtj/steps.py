@@ -23,7 +23,7 @@ def train_step(
 ) -> tuple[TrainState, Metrics]:
     """One update on a batch of `loss`, whose every array has a row an example.
 
-    A step whose gradients are not finite leaves params, batch_stats and
+    A step whose gradients or loss are not finite leaves params, batch_stats and
     opt_state as they were (and halves fp16's loss scale). Metrics are float32
     scalars: the loss's (means over the batch), grad_norm, lr, skipped (0 or 1), and
     loss_scale in fp16.
@@ -33,8 +33,9 @@ def train_step(
         grads, batch_stats, sums = _gradients(
             state, batch, constants, scale, loss, options
         )
+    means = {name: total / batch["index"].shape[0] for name, total in sums.items()}
     grad_norm = optax.tree.norm(grads)
-    finite = jnp.isfinite(grad_norm)
+    finite = jnp.isfinite(grad_norm) & jnp.isfinite(means["loss"])
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     new = state.replace(
         params=optax.apply_updates(state.params, updates),
@@ -44,7 +45,7 @@ def train_step(
     new = _with_average(new, options)
     new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state)
     metrics = {
-        **{name: total / batch["index"].shape[0] for name, total in sums.items()},
+        **means,
         "grad_norm": grad_norm,
         "lr": schedule(optax.tree.get(state.opt_state, "count")),
         "skipped": 1 - finite.astype(jnp.float32),

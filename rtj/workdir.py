@@ -5,6 +5,8 @@
 | `config.json` | the resolved config, flat |
 | `starts.jsonl` | one line a start: time, versions, git commit, hardware, processes |
 | `metrics.jsonl`, `tensorboard/` | see `rtj.metrics` |
+| `skipped.jsonl` | steps that were not finite, with their examples: `rtj.skipped` |
+| `log.txt`, `log.txt.1`, `log.txt.2` | what the console showed: `rtj.run_log` |
 | `checkpoints/` | see `rtj.checkpoint` |
 | `predictions.npz` | of the last evaluation: int32 `index`, `label`, `prediction` |
 | `result.json` | the last line of a finished run |
@@ -25,7 +27,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from rtj.atomic_file import new_file, replaced
+from rtj.atomic_file import new_file, replaced, write_errors
 from rtj.config import config_hash, default_config, difference, flatten
 from rtj.errors import ConfigError
 
@@ -113,6 +115,16 @@ def read_result(workdir: Path) -> dict[str, Any] | None:
     """The last line of a finished run, or None."""
     path = workdir / "result.json"
     return json.loads(path.read_text()) if path.is_file() else None
+
+
+def write_result(workdir: Path, result: dict[str, Any]) -> None:
+    """Writes `result.json`, which makes a run a finished one.
+
+    Raises:
+        CheckpointError: the disk is full, or the like.
+    """
+    with write_errors(workdir / "result.json"):
+        write_json(workdir / "result.json", result)
 
 
 def append_line(path: Path, value: Any) -> None:

@@ -2,18 +2,25 @@
 
 import json
 import os
+import re
+import resource
 import signal
+import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import rtj
 from rtj.checkpoint import restore_newest
+from rtj.classification import Classification
+from rtj.config import set_field
 from rtj.data import order
-from rtj.errors import ConfigError, Diverged, Stopped
+from rtj.errors import CheckpointError, ConfigError, Diverged, Stopped
 from rtj.experiment import build
 from rtj.metrics import read_metrics
+from rtj.skipped import read_skipped
 
 
 def final_state(config, workdir):
@@ -153,12 +160,95 @@ def test_the_callers_signal_handlers_are_back_after_training(tiny_config, tmp_pa
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_gradients_that_stay_non_finite_end_the_run_as_diverged(tiny_config, tmp_path):
-    config = tiny_config(**{"tricks.base_lr": 1e30, "train.max_skipped_steps": 3})
-    with pytest.raises(Diverged, match=r"4 steps in a row .*max_skipped_steps=3"):
+def test_gradients_that_stay_non_finite_end_the_run_as_diverged(
+    tiny_config, tmp_path, capsys
+):
+    config = tiny_config(
+        **{
+            "tricks.base_lr": 1e30,
+            "train.max_skipped_steps": 3,
+            "train.save_every": 0.008,  # each step
+        }
+    )
+    with pytest.raises(Diverged) as caught:
         rtj.train(config, tmp_path)
-    skipped = [row["skipped"] for row in read_metrics(tmp_path)]
-    assert skipped[-4:] == [1, 1, 1, 1]
+    rows = read_metrics(tmp_path)
+    assert [row["skipped"] for row in rows[-4:]] == [1, 1, 1, 1]
+    last, lr = rows[-1]["step"], rows[-1]["lr"]
+    skips = read_skipped(tmp_path)
+    assert [skip["step"] for skip in skips] == list(range(last - 3, last + 1))
+    for skip, row in zip(skips, rows[-4:], strict=True):
+        ids = order.example_ids(config.seed, 32, 4000, skip["step"] - 1)
+        np.testing.assert_array_equal(skip["index"], ids)
+        assert (skip["lr"], skip["reason"]) == (row["lr"], "not finite")
+    data = build(config).train_source
+    assert skips[0]["names"] == [data[i]["id"] for i in skips[0]["index"]]
+    first = skips[-1]["index"][0]
+    message = (
+        rf"step {last}: 4 steps in a row .*max_skipped_steps=3\. .*gradient norm "
+        rf"(nan|inf), learning rate {re.escape(f'{lr:g}')}; examples {first} \('.*"
+        rf"newest checkpoint: step {last - 1}"
+    )
+    assert re.search(message, str(caught.value))
+    assert f"step {last - 3} skipped: loss" in capsys.readouterr().out
+    log = (tmp_path / "log.txt").read_text().splitlines()
+    assert log[-1].endswith(f"Z rtj: {caught.value}")
+
+
+def test_a_loss_that_jumps_ends_the_run_before_it_is_saved(
+    tiny_config, tmp_path, monkeypatch
+):
+    real = Classification.__call__
+
+    def jumping(self, params, state, *rest):
+        loss, (stats, sums) = real(self, params, state, *rest)
+        factor = jnp.where(state.step == 24, 1e3, 1)
+        return loss * factor, (stats, sums | {"loss": sums["loss"] * factor})
+
+    monkeypatch.setattr(Classification, "__call__", jumping)
+    config = tiny_config(**{"train.steps": 50, "train.save_every": 0.04})
+    set_field(config, "train.max_loss_ratio", 50.0)
+    with pytest.raises(Diverged, match=r"step 25: .*=50\. .*checkpoint: step 20"):
+        rtj.train(config, tmp_path)  # saves every 5 steps
+    assert max(int(p.name) for p in (tmp_path / "checkpoints").iterdir()) == 20
+    assert [row["step"] for row in read_metrics(tmp_path)] == list(range(1, 26))
+    (skip,) = read_skipped(tmp_path)
+    assert (skip["step"], skip["reason"], skip["checkpoint"]) == (25, "loss ratio", 20)
+
+
+def test_the_log_has_what_the_console_had(tiny_config, tmp_path, capsys):
+    config = tiny_config(**{"train.steps": 2})
+    result = rtj.train(config, tmp_path)
+    lines = (tmp_path / "log.txt").read_text().splitlines()
+    shown = [line.split("Z ", maxsplit=1)[1] for line in lines]
+    assert shown[:-1] == capsys.readouterr().out.splitlines()
+    assert shown[-1] == f"finished: {json.dumps(result)}"
+
+
+def test_a_full_disk_ends_the_run_in_one_line_and_loses_no_checkpoint(
+    tiny_config, tmp_path
+):
+    config = tiny_config(**{"train.steps": 6, "train.save_every": 0.016})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(step, _):
+        if step == 5:
+            end = time.monotonic() + 60
+            while not (tmp_path / "checkpoints/4").exists():
+                assert time.monotonic() < end
+                time.sleep(0.01)
+            size = (tmp_path / "metrics.jsonl").stat().st_size
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, before[1]))
+
+    try:
+        with pytest.raises(CheckpointError, match=r"metrics\.jsonl' cannot be written"):
+            rtj.train(config, tmp_path, callbacks=[fill])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert rtj.train(config, tmp_path)["step"] == 6
+    assert [row["step"] for row in read_metrics(tmp_path)] == [1, 2, 3, 4, 5, 6, 6]
+    log = (tmp_path / "log.txt").read_text()
+    assert re.search(r"step 5/6(.*\n)+.*Z resuming at step 4\n.*step 5/6", log)
 
 
 def test_a_workdir_of_another_config_is_refused_and_left_alone(tiny_config, tmp_path):

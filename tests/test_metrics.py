@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import resource
 import struct
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-from rtj.errors import DataError
+from rtj.errors import CheckpointError, DataError
 from rtj.metrics import MetricsWriter, read_metrics
 
 
@@ -146,6 +147,59 @@ def test_a_torn_last_line_is_not_read_and_is_gone_after_resuming(old_run, torn):
     assert [record["step"] for record in read_metrics(old_run)] == [1, 2, 2, 3, 4, 4, 5]
     MetricsWriter(old_run, start_step=5).close()
     assert path.read_bytes() == whole
+
+
+def test_a_kill_at_any_byte_of_a_line_leaves_no_torn_and_no_second_one(old_run):
+    path = old_run / "metrics.jsonl"
+    whole = path.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    assert json.loads(lines[-1])["step"] == 5
+    for cut in range(len(lines[-1]) + 1):
+        path.write_bytes(whole[: len(whole) - cut])
+        with MetricsWriter(old_run, start_step=4) as writer:  # the checkpoint before
+            assert path.read_bytes() == b"".join(lines[:-1])
+            writer.write(5, "train", {"loss": 1 / 5})
+        assert path.read_bytes() == whole
+
+
+@pytest.fixture
+def full_disk():
+    """Called with a size: no file of this process can grow beyond it."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def limit(size):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+
+    yield limit
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def write_lines(writer, count):
+    for _ in range(count):
+        writer.write(2, "train", {"loss": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("file", "room"), [("metrics.jsonl", 20), ("tensorboard", 100)]
+)
+def test_a_full_disk_is_an_error_that_names_the_file(tmp_path, full_disk, file, room):
+    with MetricsWriter(tmp_path, start_step=0) as writer:
+        writer.write(1, "train", {"loss": 1.0})
+        path = tmp_path / file
+        path = next(path.iterdir()) if path.is_dir() else path
+        full_disk(path.stat().st_size + room)
+        message = rf"{file}' cannot be written: .*File too large"
+        with pytest.raises(CheckpointError, match=message):
+            write_lines(writer, 10)
+        full_disk(resource.RLIM_INFINITY)
+    with MetricsWriter(tmp_path, start_step=1):
+        assert steps_of(tmp_path) == [(1, "train")]
+
+
+def test_folders_that_cannot_be_made_are_named(tmp_path):
+    (tmp_path / "tensorboard").write_text("a file")
+    with pytest.raises(CheckpointError, match=r"tensorboard' cannot be written"):
+        MetricsWriter(tmp_path, start_step=0)
 
 
 def test_a_last_line_that_lacks_only_its_newline_is_kept(old_run):

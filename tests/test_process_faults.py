@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from rtj.data import order
 from rtj.metrics import read_metrics
-from tests.process_runs import free_port, run_processes
+from rtj.skipped import read_skipped
+from tests.process_runs import BATCH, EXAMPLES, free_port, run_processes
 
 WAIT = "--config.mesh.wait_s=10"
 
@@ -116,3 +118,23 @@ def test_a_process_that_is_killed_ends_the_others(tmp_path):
     processes = run_processes(tmp_path, "2x2", flags, faults=faults, timeout=120)
     assert processes[1].code == -signal.SIGKILL
     assert processes[0].code not in (0, 3)
+
+
+@pytest.mark.slow
+def test_two_processes_end_a_diverged_run_with_the_examples_of_both(tmp_path):
+    flags = [
+        "--config.tricks.base_lr=1e30",
+        "--config.train.max_skipped_steps=1",
+        f"--workdir={tmp_path / 'run'}",
+    ]
+    processes = run_processes(tmp_path, (2, 1), flags, timeout=120)
+    message = r"step \d+: 2 steps in a row .* examples \d+ \('.*\(all 32 in skipped"
+    assert_all_end(processes, 4, message)
+    skips = read_skipped(tmp_path / "run")
+    assert len(skips) == 2
+    for skip in skips:
+        wanted = order.example_ids(0, BATCH, EXAMPLES, skip["step"] - 1)
+        assert skip["index"] == wanted.tolist()
+        assert len(set(skip["names"])) == BATCH
+    log = (tmp_path / "run/log.txt").read_text()
+    assert re.search(message, log.splitlines()[-1])

@@ -118,6 +118,27 @@ def test_disabled_progress_is_silent_but_measures(clock, capsys, monkeypatch, te
     assert screen.getvalue() == ""
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_log_gets_plain_lines_at_log_steps_and_notes(clock, monkeypatch, terminal):
+    if terminal:
+        monkeypatch.setattr(sys, "stderr", Terminal())
+    logged: list[str] = []
+    progress = Progress(10, 8, 5, clock=clock, log=logged.append)
+    progress.update(1)
+    progress.update(2, {"loss": 2.5})
+    progress.note("a note")
+    progress.close()
+    assert logged == ["step 2/10 (20.0%) epoch 0.4 loss 2.5", "a note"]
+
+
+def test_disabled_progress_logs_nothing(clock):
+    logged: list[str] = []
+    progress = Progress(10, 8, 5, enabled=False, clock=clock, log=logged.append)
+    progress.update(1, {"loss": 1.0})
+    progress.note("a note")
+    assert logged == []
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0, "0:00:00"), (59.6, "0:01:00"), (3661, "1:01:01"), (360000, "100:00:00")],

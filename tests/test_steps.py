@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from rtj.classification import rank_of_label
@@ -11,6 +12,10 @@ from rtj.data.augment import augment
 from rtj.experiment import build
 from rtj.inputs import training_batches
 from rtj.sharding import device_batches, make_mesh, split
+from rtj.state import TrainState
+from rtj.step_options import StepOptions
+from rtj.steps import train_step
+from rtj.tricks.low_precision import POLICIES
 
 # At higher rates training itself multiplies a difference in the last bit: one ReLU
 # that flips makes 1e-2 of it in 20 steps at a rate of 0.1.
@@ -126,6 +131,56 @@ def test_an_overflow_skips_the_step_and_leaves_everything_untouched(
     assert after.step == before.step + 1
     if precision == "fp16":
         assert after.loss_scale.scale == before.loss_scale.scale / 2
+
+
+def toy_step(losses, accumulate):
+    """A step of a loss whose gradient is 1 whatever it reports, here `losses`."""
+    optimizer = optax.inject_hyperparams(optax.sgd)(0.1)
+    params = {"w": jnp.float32(2)}
+    state = TrainState(
+        step=jnp.int32(0),
+        params=params,
+        batch_stats={"mean": jnp.float32(3)},
+        opt_state=optimizer.init(params),
+        loss_scale=None,
+    )
+
+    def loss(params, state, batch, constants, dropout_key, scale):
+        stats = {"mean": state.batch_stats["mean"] + 1}
+        return params["w"] * scale, (stats, {"loss": batch["loss"].sum()})
+
+    options = StepOptions(
+        seed=0,
+        policy=POLICIES["fp32"],
+        accumulate=accumulate,
+        group_size=1,
+        growth_steps=1,
+        scale_cap=1.0,
+    )
+    batch = {"index": jnp.arange(4), "loss": jnp.array(losses, jnp.float32)}
+    return train_step(
+        state,
+        batch,
+        loss=loss,
+        optimizer=optimizer,
+        schedule=lambda count: 0.1,
+        options=options,
+    )
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_loss_that_is_not_finite_skips_a_step_of_finite_gradients(accumulate, bad):
+    for place in (0, 3):
+        losses = np.ones(4)
+        losses[place] = bad
+        state, metrics = toy_step(losses, accumulate)
+        assert (metrics["skipped"], metrics["grad_norm"]) == (1, 1)
+        assert (state.params["w"], state.batch_stats["mean"], state.step) == (2, 3, 1)
+    state, metrics = toy_step(np.ones(4), accumulate)
+    assert (metrics["skipped"], metrics["loss"]) == (0, 1)
+    assert state.params["w"] == np.float32(1.9)
+    assert state.batch_stats["mean"] == 4
 
 
 def test_fp16_trains_and_its_scale_stays_under_the_cap(tiny_config):

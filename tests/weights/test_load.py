@@ -282,7 +282,7 @@ def test_a_damaged_checkpoint_of_a_run_is_passed_over_or_an_error(
     with pytest.raises(CheckpointError, match="cannot restore"):
         load_weights(model, folder / "checkpoints/5")
     shutil.rmtree(folder / "checkpoints" / "3" / "state")
-    with pytest.raises(CheckpointError, match="no checkpoint under .* is whole"):
+    with pytest.raises(CheckpointError, match=r"no checkpoint under .* is whole"):
         load_weights(model, folder)
 
 
