@@ -76,14 +76,14 @@ def scenes() -> dict[str, Any]:
     """The recipe at the size of a laptop."""
     return {
         "model.name": "resnet10d",
-        "model.width": 12,
-        "model.small_images": True,  # so the map is 1/2 of the image
+        "model.width": 24,
+        "model.stem_pool": False,  # so the map is 1/4 of the image
         "tricks.initializer": "msra",
         "tricks.base_lr": 0.6,
         "tricks.warmup_epochs": 1.0,
         "tricks.nesterov": "outside",
         "tricks.precision": "fp32",
-        "train.epochs": 10.0,
+        "train.epochs": 16.0,
         "train.batch_size": 8,
         "train.eval_batch_size": 20,
         "train.head_lr": 1.0,
@@ -93,5 +93,6 @@ def scenes() -> dict[str, Any]:
         "segmentation.base_size": 96,
         "segmentation.scale": (0.9, 1.1),
         "segmentation.canvas": 96,
+        "segmentation.skip": True,
         "segmentation.dropout": 0.0,
     }

@@ -144,6 +144,7 @@ _MODEL_OPTIONS: dict[str, type] = {
     "bn_epsilon": float,
     "dropout": float,
     "small_images": bool,  # a stem without stride
+    "stem_pool": bool,  # False: one with stride 2, of ResNets
     "width": int,
     "stride_in": str,  # this and the next two: the tweaks of section 4
     "stem": str,

@@ -105,12 +105,17 @@ def list_rows(file: str = "ablation") -> list[str]:
     return list(rows)
 
 
-def _run_file(file: str) -> dict[str, Any]:
+def config_file(file: str) -> Path:
+    """`configs/FILE.py`, for `--config` in any folder."""
     folder = _config_folder()
     files = sorted(path.stem for path in folder.glob("*.py"))
     if file not in files:
         raise unknown("config file", file, files)
-    return runpy.run_path(str(folder / f"{file}.py"))
+    return folder / f"{file}.py"
+
+
+def _run_file(file: str) -> dict[str, Any]:
+    return runpy.run_path(str(config_file(file)))
 
 
 def _config_folder() -> Path:

@@ -109,6 +109,7 @@ FIELDS: dict[str, Check] = {
     "model.bn_epsilon": _optional(_number(0)),
     "model.dropout": _optional(_number(0, 1, open_high=True)),
     "model.small_images": _optional(_BOOL),
+    "model.stem_pool": _optional(_BOOL),
     "model.width": _optional(_integer(1)),
     "model.stride_in": _optional(_one_of("1x1", "3x3")),
     "model.stem": _optional(_one_of("7x7", "deep")),
@@ -206,6 +207,7 @@ TASK_FIELDS: dict[str, dict[str, Check]] = {
     "classification": {},
     "segmentation": {
         "data.name": (is_segmentation_name, SEGMENTATION_NAMES),
+        "segmentation.skip": _BOOL,
         "segmentation.output_stride": (lambda v: v in (8, 16, 32), "8 | 16 | 32"),
         "segmentation.aux": _BOOL,
         "segmentation.aux_weight": _number(0),

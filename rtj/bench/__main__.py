@@ -2,20 +2,30 @@
 
     python -m rtj.bench input [--json] [--seconds=6] [--images=256]
         [--memory_images=50000] [--loop_steps=60]
+    python -m rtj.bench checkpoint [--json] [--network=resnet50] [--saves=5]
+        [--images_per_s=8270] [--folder=D]
 
 `input`: decoding and augmenting JPEGs against tf.data, DALI, torchvision and ffcv,
-those of them that are installed; see `rtj.bench.input_speed`. Give the machine nothing
-else to do meanwhile. With `--json` the last line of stdout is one JSON object.
+those of them that are installed; see `rtj.bench.input_speed`.
+`checkpoint`: how long training waits for a save, beside Orbax alone, and how much of an
+epoch of ImageNet that is at so many images a second; D is where checkpoints would be.
+Give the machine nothing else to do meanwhile. With `--json` the last line of stdout is
+one JSON object.
 """
 
 import json
 import sys
+import tempfile
 from argparse import Namespace
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from rtj import tool
-from rtj.bench import input_speed
+from rtj.bench import checkpoint_cost, input_speed
+from rtj.bench.checkpoint_cost import IMAGES_PER_S
 from rtj.errors import ConfigError
+from rtj.models import list_models
 
 
 def make_parser() -> tool.Parser:
@@ -30,31 +40,58 @@ def make_parser() -> tool.Parser:
         "--memory_images", type=int, default=50_000, help="images to watch memory over"
     )
     part.add_argument("--loop_steps", type=int, default=60, help="steps to train")
+    part = parts.add_parser("checkpoint", help="what a save costs")
+    part.add_argument("--json", action="store_true", help="JSON in the last line")
+    part.add_argument("--network", default="resnet50", choices=list_models())
+    part.add_argument("--saves", type=int, default=5)
+    part.add_argument("--images_per_s", type=float, default=IMAGES_PER_S)
+    part.add_argument("--folder", default=None, help="default: the temporary folder")
     return parser
 
 
 def run(arguments: Namespace) -> int:
     """Measures, prints tables, and returns the exit code."""
     _check(arguments)
-    result = input_speed.measure(
-        seconds=arguments.seconds,
-        images=arguments.images,
-        memory_images=arguments.memory_images,
-        loop_steps=arguments.loop_steps,
-    )
-    print(input_speed.describe(result))
+    if arguments.part == "checkpoint":
+        result, table = _checkpoint(arguments)
+    else:
+        result = input_speed.measure(
+            seconds=arguments.seconds,
+            images=arguments.images,
+            memory_images=arguments.memory_images,
+            loop_steps=arguments.loop_steps,
+        )
+        table = input_speed.describe(result)
+    print(table)
     if arguments.json:
         print(json.dumps(result))
     return 0
 
 
+def _checkpoint(arguments: Namespace) -> tuple[dict[str, Any], str]:
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        result = checkpoint_cost.measure(
+            Path(folder),
+            network=arguments.network,
+            saves=arguments.saves,
+            images_per_s=arguments.images_per_s,
+        )
+    return result, checkpoint_cost.describe(result)
+
+
+_LEAST = {"images": 1, "memory_images": 640, "loop_steps": 30, "saves": 1}
+_POSITIVE = ("seconds", "images_per_s")
+
+
 def _check(arguments: Namespace) -> None:
-    if arguments.seconds <= 0:
-        raise ConfigError(f"--seconds={arguments.seconds}: more than 0")
-    for flag, least in (("images", 1), ("memory_images", 640), ("loop_steps", 30)):
-        value = getattr(arguments, flag)
-        if value < least:
-            raise ConfigError(f"--{flag}={value}: {least} or more")
+    for flag, value in vars(arguments).items():
+        if flag in _POSITIVE and value <= 0:
+            raise ConfigError(f"--{flag}={value}: more than 0")
+        if flag in _LEAST and value < _LEAST[flag]:
+            raise ConfigError(f"--{flag}={value}: {_LEAST[flag]} or more")
+    folder = getattr(arguments, "folder", None)
+    if folder is not None and not Path(folder).is_dir():
+        raise ConfigError(f"--folder={folder!r} is no folder")
 
 
 def main(argv: Sequence[str]) -> int:

@@ -50,9 +50,9 @@ def set_aside(directory: Path, step: int) -> Path:
     return target
 
 
-def unfinished(directory: Path, step: int) -> Path:
-    """The folder of a save that is under way, whose name is not yet the step's."""
-    return next(directory.glob(f"{step}{TMP_DIR_SUFFIX}*"))
+def unfinished_saves(directory: Path) -> list[Path]:
+    """Folders of saves that are under way, or were cut short."""
+    return list(directory.glob(f"*{TMP_DIR_SUFFIX}*"))
 
 
 def doom(directory: Path, step: int) -> Path:

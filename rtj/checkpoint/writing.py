@@ -125,7 +125,12 @@ class Checkpointer:
     def _list_files(self) -> None:
         """In Orbax's thread, when all is written and the folder not yet renamed."""
         if self._lead and self._saving is not None:
-            write_listing(step_folders.unfinished(self._directory, self._saving))
+            (folder,) = (
+                path
+                for path in step_folders.unfinished_saves(self._directory)
+                if path.name.startswith(f"{self._saving}.")
+            )
+            write_listing(folder)
 
     @contextmanager
     def _failures(self, step: int) -> Iterator[None]:

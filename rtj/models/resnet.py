@@ -40,7 +40,7 @@ class Stem(nn.Module):
     """The input layers: 7x7 or three 3x3 convolutions, each with BN and ReLU.
 
     With `small_images` (32 pixels and less) nothing is strided or pooled and the
-    7x7 becomes a 3x3, as in the CIFAR networks.
+    7x7 becomes a 3x3, as in the CIFAR networks. Without `pool` the stride is 2.
     """
 
     kind: str
@@ -49,6 +49,7 @@ class Stem(nn.Module):
     small_images: bool
     conv: ModuleDef
     norm: ModuleDef
+    pool: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -62,7 +63,8 @@ class Stem(nn.Module):
                 features, size, stride=stride if i == 1 else 1, name=f"conv{i}"
             )(x)
             x = nn.relu(self.norm(name=f"bn{i}")(x, train=train))
-        return x if self.small_images else layers.max_pool_3x3(x)
+        pooled = self.pool and not self.small_images
+        return layers.max_pool_3x3(x) if pooled else x
 
 
 class ResNet(nn.Module):
@@ -83,11 +85,13 @@ class ResNet(nn.Module):
         bias_1x1: biases in a bottleneck's two 1x1 convolutions (gluon-cv's v1).
         output_stride: 32, or 16 or 8 to dilate the last one or two stages
             instead of striding them, for segmentation. It counts the stem's
-            stride of 4, with `small_images` too.
+            stride of 4, with `small_images` and without `stem_pool` too.
         dilated_pool: the pooled shortcut of a dilated stage: `identity` (gluon-cv)
             or `same`, a 2x2 pool of stride 1 (timm). Weights trained with one
             give other results with the other.
         small_images: a stem without stride, for images of 32 pixels and less.
+        stem_pool: whether the stem ends with a max pool; False for images of about
+            100 pixels, whose maps are then twice as wide.
         zero_gamma: see `rtj.tricks.zero_gamma`.
         initializer: see `rtj.tricks.initializers`.
         bn_group_size, bn_momentum, bn_epsilon: see `BatchNorm`.
@@ -110,6 +114,7 @@ class ResNet(nn.Module):
     output_stride: int = 32
     dilated_pool: DilatedPool = "identity"
     small_images: bool = False
+    stem_pool: bool = True
     zero_gamma: bool = False
     initializer: Literal["xavier", "msra"] = "xavier"
     bn_group_size: int = 0
@@ -150,6 +155,7 @@ class ResNet(nn.Module):
                 self.small_images,
                 conv,
                 norm,
+                self.stem_pool,
                 name="stem",
             )(x, train=train)
         block = self._block(conv, norm)
@@ -179,7 +185,8 @@ class ResNet(nn.Module):
     @property
     def strides(self) -> tuple[int, ...]:
         """Pixels from one cell to the next in each stage's map; 4, 8, 16, 32."""
-        reached, strides = 1 if self.small_images else 4, {}
+        stem = 1 if self.small_images else 4 if self.stem_pool else 2
+        reached, strides = stem, {}
         for place in _places(self.stage_sizes, self.output_stride):
             reached *= place.stride
             strides[place.stage] = reached

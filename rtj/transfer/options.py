@@ -14,6 +14,7 @@ SECTIONS: dict[str, dict[str, Any]] = {
         "output_stride": 8,
         "aux": True,  # a second head on stage 3
         "aux_weight": 0.5,
+        "skip": False,  # scores of stage 1 added
         "dropout": 0.1,  # in both heads; model.dropout is the classifier's
         "base_size": 520,  # of the long side before scaling
         "scale": (0.5, 2.0),  # times the base, drawn for each image

@@ -93,11 +93,13 @@ def test_statistics_of_parts_are_taken_over_the_parts_of_a_group_of_images():
 
 
 @pytest.mark.parametrize("output_stride", [8, 16, 32])
-@pytest.mark.parametrize("small", [False, True])
-def test_strides_are_those_of_the_maps(output_stride, small):
-    model = create_model(
-        "resnet26d", output_stride=output_stride, small_images=small, **SMALL
-    )
+@pytest.mark.parametrize(
+    ("stem", "first"),
+    [({}, 4), ({"stem_pool": False}, 2), ({"small_images": True}, 1)],
+)
+def test_strides_are_those_of_the_maps(output_stride, stem, first):
+    model = create_model("resnet26d", output_stride=output_stride, **stem, **SMALL)
+    assert model.strides[0] == first
     values = variables(model)
     image = jax.ShapeDtypeStruct((1, 96, 160, 3), jnp.float32)
     maps = jax.eval_shape(partial(model.apply, stages=True), values, image)

@@ -26,7 +26,12 @@ _BOTH: dict[str, Any] = {
     "mesh.devices": 1,
 }
 _TASK: dict[str, dict[str, Any]] = {
-    "segmentation": {"data.image_size": 64, "segmentation.dropout": 0.1},
+    "segmentation": {
+        "model.stem_pool": None,
+        "data.image_size": 64,
+        "segmentation.skip": False,
+        "segmentation.dropout": 0.1,
+    },
     "detection": {
         "detection.neck": "c4",
         "detection.anchor_sizes": (16.0, 32.0),

@@ -4,7 +4,8 @@ Long et al. 2015 (arXiv 1411.4038) in the form of PSPNet and EncNet, which the p
 follows (section 6.2): the backbone's last two stages are dilated instead of strided,
 so that the map is 1/8 of the image; a head gives class scores there, and bilinear
 interpolation brings them to the image's size. In training a second head on stage 3
-adds an auxiliary loss.
+adds an auxiliary loss. A skip from stage 1, off as in PSPNet, is Long et al.'s own way
+(section 4.2, "combining what and where") to edges finer than the map.
 
 In the wild: torchvision interpolates with pixel centres at half integers
 (`align_corners=False`), as here; gluon-cv's `BilinearResize2D` puts the outer pixels'
@@ -49,14 +50,15 @@ class FCNHead(nn.Module):
         x = self.conv(x.shape[-1] // 4, 3, name="conv1")(x)
         x = nn.relu(self.norm(name="bn1")(x, train=train))
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        last = self.conv(
-            self.num_classes,
-            1,
-            use_bias=True,
-            dtype=jnp.promote_types(jnp.float32, x.dtype),
-            name="conv2",
-        )
-        return last(x)
+        return score_1x1(self.conv, x, self.num_classes, name="conv2")
+
+
+def score_1x1(
+    conv: ModuleDef, x: jax.Array, num_classes: int, **options: Any
+) -> jax.Array:
+    """Class scores by a 1x1 convolution with a bias, in float32."""
+    dtype = jnp.promote_types(jnp.float32, x.dtype)
+    return conv(num_classes, 1, use_bias=True, dtype=dtype, **options)(x)
 
 
 class FCN(nn.Module):
@@ -68,12 +70,15 @@ class FCN(nn.Module):
             name `backbone`; the heads are `classifier` and `aux_classifier`.
         num_classes: size of the scores, background included if it is a class.
         aux: whether there is an auxiliary head on stage 3.
+        skip: whether a 1x1 convolution on stage 1, zero at first as in Long et al.,
+            adds to the scores; its name is `skip_classifier`.
         dropout: rate in both heads.
     """
 
     backbone: ResNet
     num_classes: int
     aux: bool = True
+    skip: bool = False
     dropout: float = 0.1
 
     @nn.compact
@@ -84,7 +89,7 @@ class FCN(nn.Module):
         to `apply`. `aux` is given in evaluation too; a jitted function that does not
         use it does not compute it.
         """
-        *_, third, fourth = self.backbone(images, train=train, stages=True)
+        first, _, third, fourth = self.backbone(images, train=train, stages=True)
         conv, norm = conv_and_norm(self.backbone)
 
         def score(x: jax.Array, name: str) -> jax.Array:
@@ -92,6 +97,15 @@ class FCN(nn.Module):
             return upsample(head(x, train=train), images.shape[1], images.shape[2])
 
         out = score(fourth, "classifier")
+        if self.skip:
+            fine = score_1x1(
+                conv,
+                first,
+                self.num_classes,
+                name="skip_classifier",
+                kernel_init=nn.initializers.zeros_init(),
+            )
+            out += upsample(fine, images.shape[1], images.shape[2])
         return Logits(out, score(third, "aux_classifier") if self.aux else None)
 
 
@@ -106,6 +120,7 @@ def create_fcn(
     num_classes: int,
     *,
     aux: bool = True,
+    skip: bool = False,
     dropout: float = 0.1,
     output_stride: int = 8,
     **options: Any,
@@ -113,11 +128,11 @@ def create_fcn(
     """FCN on the ResNet called `backbone` in the registry.
 
     Args:
-        num_classes, aux, dropout: see `FCN`.
+        num_classes, aux, skip, dropout: see `FCN`.
         output_stride: 8 is torchvision's `replace_stride_with_dilation=[False, True,
             True]` and gluon-cv's `dilated=True`; 16 and 32 dilate less.
-        options: of `create_model`; with `small_images` the map is 4 times denser
-            than `output_stride` says.
+        options: of `create_model`; with `small_images` the map is 4 times, with
+            `stem_pool=False` twice as dense as `output_stride` says.
 
     Raises:
         ConfigError: an unknown network or option, or a network that is no ResNet.
@@ -129,4 +144,4 @@ def create_fcn(
         )
     network = create_model(backbone, output_stride=output_stride, **options)
     assert isinstance(network, ResNet)
-    return FCN(network, num_classes, aux=aux, dropout=dropout)
+    return FCN(network, num_classes, aux=aux, skip=skip, dropout=dropout)

@@ -157,6 +157,7 @@ def make_fcn(config: ConfigDict, num_classes: int) -> FCN:
         config.model.name,
         num_classes,
         aux=options.aux,
+        skip=options.skip,
         dropout=options.dropout,
         output_stride=options.output_stride,
         **network_options(config),

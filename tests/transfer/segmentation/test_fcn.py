@@ -213,6 +213,35 @@ def test_bilinear_upsampling_is_linear_between_the_centres_of_pixels():
     )
 
 
+def test_a_skip_adds_scores_of_stage_1_and_starts_at_zero():
+    options: dict[str, Any] = {"width": 8, "stem_pool": False, "aux": False}
+    plain, skipped = (
+        create_fcn("resnet10d", 3, skip=skip, **options) for skip in (False, True)
+    )
+    images = np.random.default_rng(1).normal(size=(2, 32, 32, 3)).astype(np.float32)
+    variables = jax.jit(skipped.init, compiler_options=parity.QUICK)(
+        jax.random.key(0), images
+    )
+    without = jax.tree.map(np.asarray, variables)
+    kernel = without["params"].pop("skip_classifier")["kernel"]
+    assert kernel.shape == (1, 1, 8, 3) and not kernel.any()
+    base = quick(plain.apply, without, images).out
+    np.testing.assert_array_equal(quick(skipped.apply, variables, images).out, base)
+
+    kernel = np.random.default_rng(2).normal(size=(8, 3)).astype(np.float32)
+    bias = np.array([0.5, -1, 2], np.float32)
+    variables["params"]["skip_classifier"] = {
+        "kernel": kernel[None, None],
+        "bias": bias,
+    }
+    backbone = {name: tree["backbone"] for name, tree in without.items()}
+    stage = stage_maps(plain.backbone, backbone, images)[0]
+    assert stage.shape == (2, 16, 16, 8)  # half the image: a stem without pool
+    fine = upsample(jnp.asarray(np.asarray(stage) @ kernel + bias), 32, 32)
+    found = quick(skipped.apply, variables, images).out
+    np.testing.assert_allclose(found, base + fine, rtol=1e-5, atol=1e-5)
+
+
 def test_training_updates_every_batch_norm_and_drops_out_in_the_heads():
     model = create_fcn("resnet14d", 3, width=8)
     variables = random_variables(model)
