@@ -20,10 +20,15 @@ def _one_of(*values: str) -> Check:
     return (lambda v: v in values), " | ".join(values)
 
 
-def _integer(low: int) -> Check:
+# Integers end up as int32 and numbers as float32.
+_MAX_INTEGER = 2**31 - 1
+_MAX_NUMBER = 3e38
+
+
+def _integer(low: int, high: int = _MAX_INTEGER) -> Check:
     return (
-        lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= low
-    ), f"an integer of at least {low}"
+        lambda v: isinstance(v, int) and not isinstance(v, bool) and low <= v <= high
+    ), f"an integer of at least {low}, at most {high}"
 
 
 def _number(low: float, high: float = math.inf, *, open_high: bool = False) -> Check:
@@ -32,20 +37,20 @@ def _number(low: float, high: float = math.inf, *, open_high: bool = False) -> C
         return is_number and low <= v and (v < high if open_high else v <= high)
 
     if high == math.inf:
-        return (lambda v: holds(v) and math.isfinite(v)), f"a number of at least {low}"
+        return (lambda v: holds(v) and v <= _MAX_NUMBER), f"a number of at least {low}"
     return holds, f"a number in [{low}, {high}{')' if open_high else ']'}"
 
 
 def _range(low: float, high: float) -> Check:
     def holds(v: Any) -> bool:
-        return len(v) == 2 and low < v[0] <= v[1] <= high
+        return len(v) == 2 and low < v[0] <= v[1] <= min(high, _MAX_NUMBER)
 
     return holds, f"two numbers low <= high in ({low}, {high}]"
 
 
 def _numbers(count: int, low: float) -> Check:
     return (
-        lambda v: len(v) == count and all(x >= low for x in v)
+        lambda v: len(v) == count and all(low <= x <= _MAX_NUMBER for x in v)
     ), f"{count} numbers of at least {low}"
 
 
@@ -82,9 +87,11 @@ def is_detection_name(text: Any) -> bool:
 
 _TEXT: Check = (lambda v: isinstance(v, str)), "text"
 _BOOL: Check = (lambda v: isinstance(v, bool)), "True | False"
+_MAX_EPOCHS = 1_000_000
+_EPOCHS = _number(0, _MAX_EPOCHS)
 _RISING: Check = (
-    lambda v: all(x > 0 for x in v) and list(v) == sorted(set(v)),
-    "rising positive epochs",
+    lambda v: all(0 < x <= _MAX_EPOCHS for x in v) and list(v) == sorted(set(v)),
+    f"rising positive epochs, at most {_MAX_EPOCHS}",
 )
 
 _MAX_LOSS_RATIO: Check = (
@@ -94,14 +101,18 @@ _MAX_LOSS_RATIO: Check = (
 
 TASKS = ("classification", "segmentation", "detection")
 _RISING_SIZES: Check = (
-    lambda v: len(v) > 0 and all(x > 0 for x in v) and list(v) == sorted(set(v)),
+    lambda v: (
+        len(v) > 0
+        and all(0 < x <= _MAX_NUMBER for x in v)
+        and list(v) == sorted(set(v))
+    ),
     "rising positive numbers, at least one",
 )
 
 FIELDS: dict[str, Check] = {
     "task": _one_of(*TASKS),
     "name": (lambda v: isinstance(v, str) and v != "", "a name"),
-    "seed": _integer(0),
+    "seed": _integer(0, 2**32 - 1),  # JAX's keys take no more than 32 bits of it
     "model.name": (lambda v: v in list_models(), " | ".join(list_models())),
     "model.num_classes": _integer(0),
     "model.bn_group_size": _integer(0),
@@ -117,7 +128,7 @@ FIELDS: dict[str, Check] = {
     "tricks.base_lr": _number(0),
     "tricks.base_batch": _integer(1),
     "tricks.linear_scaling": _BOOL,
-    "tricks.warmup_epochs": _number(0),
+    "tricks.warmup_epochs": _EPOCHS,
     "tricks.schedule": _one_of("step", "cosine", "poly"),
     "tricks.poly_power": _number(1e-3),
     "tricks.step_epochs": _RISING,
@@ -136,7 +147,7 @@ FIELDS: dict[str, Check] = {
     "tricks.label_smoothing_form": _one_of("paper", "uniform"),
     "tricks.mixup": _number(0),
     "tricks.mixup_lambda": _one_of("step", "example"),
-    "tricks.mixup_off_epochs": _number(0),
+    "tricks.mixup_off_epochs": _EPOCHS,
     "tricks.cutmix": _number(0),
     "tricks.teacher": _TEXT,
     "tricks.teacher_model": (
@@ -152,14 +163,14 @@ FIELDS: dict[str, Check] = {
     "tricks.temperature": _number(1e-3),
     "tricks.ema": _number(0, 1, open_high=True),
     "tricks.ema_batch_stats": _BOOL,
-    "train.epochs": _number(0),
+    "train.epochs": _EPOCHS,
     "train.steps": _integer(0),
     "train.batch_size": _integer(1),
     "train.eval_batch_size": _integer(0),
     "train.accumulate": _integer(1),
     "train.log_every": _integer(1),
-    "train.eval_every": _number(0),
-    "train.save_every": _number(0),
+    "train.eval_every": _EPOCHS,
+    "train.save_every": _EPOCHS,
     "train.max_skipped_steps": _integer(0),
     "train.max_loss_ratio": _MAX_LOSS_RATIO,
     "train.weights": _TEXT,
@@ -259,7 +270,7 @@ def check_fields(flat: Mapping[str, Any]) -> None:
         value = flat[field]
         try:
             ok = holds(value)
-        except (TypeError, AttributeError):
+        except (TypeError, AttributeError, ValueError):
             ok = False
         if not ok:
             raise ConfigError(f"{field}={value!r} is not allowed; allowed: {allowed}")

@@ -71,7 +71,7 @@ def _read(path: Path) -> tuple[str, ...]:
                 raise ValueError("not a JSON list")
             return tuple(str(name) for name in names)
         return tuple(line.strip() for line in text.splitlines() if line.strip())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(
             f"--classes={path} cannot be read: {error}; allowed: a file with one name "
             f"a line, a JSON list, or {IMAGENET}"

@@ -46,13 +46,36 @@ def parse(argv: Sequence[str]) -> tuple[flags.FlagValues, ConfigDict]:
     Raises:
         ConfigError: a flag, a row, a key or a value is not allowed.
     """
+    try:
+        values, rest, config = _read(list(argv))
+    except ConfigError:
+        raise
+    except KeyError as error:  # of ml_collections, for a section that is not there
+        raise ConfigError(
+            f"--config has no section {_one_line(error)}, which is another task's"
+        ) from error
+    except (flags.Error, TypeError, ValueError, OSError) as error:
+        raise ConfigError(_one_line(error)) from error
+    except Exception as error:  # the file is a program, which may be any or none
+        raise ConfigError(
+            f"--config cannot be read: {type(error).__name__}: {_one_line(error)}"
+        ) from error
+    if len(rest) > 1:
+        raise ConfigError(f"argument {rest[1]!r} is not a flag; flags start with --")
+    if config is None:
+        raise ConfigError("--config is missing: --config=FILE.py[:row,key=value,...]")
+    return values, config
+
+
+def _read(argv: list[str]) -> tuple[flags.FlagValues, list[str], ConfigDict | None]:
+    """The flags, what is none of them, and the config, checked."""
     values = flags.FlagValues()
     config_flag = config_flags.DEFINE_config_file(
         "config",
         None,
         "FILE.py[:row,key=value,...]",
         flag_values=values,
-        sys_argv=list(argv),
+        sys_argv=argv,
     )
     flags.DEFINE_string("workdir", "", "Folder of the run.", flag_values=values)
     flags.DEFINE_enum(
@@ -68,22 +91,11 @@ def parse(argv: Sequence[str]) -> tuple[flags.FlagValues, ConfigDict]:
     for field in _overridden(argv):
         if field not in ALL_FIELDS:
             raise unknown("config field", field, ALL_FIELDS)
-    try:
-        rest = values(list(argv))
-        config = config_flag.value
-        if config is not None:
-            check(config)  # a file that cannot be read raises here, its OSError
-    except KeyError as error:  # of ml_collections, for a section that is not there
-        raise ConfigError(
-            f"--config has no section {_one_line(error)}, which is another task's"
-        ) from error
-    except (flags.Error, TypeError, ValueError, OSError) as error:
-        raise ConfigError(_one_line(error)) from error
-    if len(rest) > 1:
-        raise ConfigError(f"argument {rest[1]!r} is not a flag; flags start with --")
-    if config is None:
-        raise ConfigError("--config is missing: --config=FILE.py[:row,key=value,...]")
-    return values, config
+    rest = values(argv)
+    config = config_flag.value
+    if config is not None:
+        check(config)  # a file that cannot be read raises here, its OSError
+    return values, rest, config
 
 
 def _define_execution_flags(values: flags.FlagValues) -> None:

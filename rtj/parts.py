@@ -26,6 +26,8 @@ from rtj.tricks.poly import poly
 from rtj.tricks.step_decay import step_decay
 from rtj.tricks.warmup import warmup
 
+_MAX_STEPS = 2**31 - 1
+
 
 def make_model(config: ConfigDict, num_classes: int) -> nn.Module:
     """The config's network with its tricks, classes and dtype.
@@ -68,8 +70,18 @@ def network_options(config: ConfigDict) -> dict[str, Any]:
 
 
 def count_steps(config: ConfigDict, steps_per_epoch: float) -> int:
-    """`train.steps`, or the whole updates in `train.epochs`; at least 1."""
-    return config.train.steps or max(1, int(config.train.epochs * steps_per_epoch))
+    """`train.steps`, or the whole updates in `train.epochs`; at least 1.
+
+    Raises:
+        ConfigError: more than 2^31 - 1, as steps are counted in int32.
+    """
+    steps = config.train.steps or max(1, int(config.train.epochs * steps_per_epoch))
+    if steps > _MAX_STEPS:
+        raise ConfigError(
+            f"train.epochs={config.train.epochs:g} are {steps:,} steps; allowed: "
+            f"{_MAX_STEPS:,}"
+        )
+    return steps
 
 
 def peak_lr(config: ConfigDict) -> float:

@@ -34,8 +34,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from PIL import Image
 
+from rtj.data.image_limits import suffixes as image_suffixes
 from rtj.errors import ConfigError, DataError
 from rtj.fields import TASKS
 from rtj.preprocess import Preprocess, load_image, normalize
@@ -53,7 +53,7 @@ Result = list[Prediction] | DataError
 
 def find_images(arguments: Sequence[str]) -> Iterator[tuple[Path, DataError | None]]:
     """The files that arguments mean, in order; an error for those that mean none."""
-    suffixes = set(Image.registered_extensions())
+    suffixes = image_suffixes()
     for argument in arguments:
         path = Path(argument)
         if path.is_dir():

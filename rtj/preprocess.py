@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
+from rtj.data.image_limits import check_pixels, open_pillow, read_image_file
 from rtj.errors import DataError
 
 INTERPOLATIONS = {
@@ -74,13 +75,16 @@ def load_image(path: Path, how: Preprocess) -> np.ndarray:
     """The crop of an image file, uint8 (size, size, 3) RGB.
 
     Raises:
-        DataError: names the file that cannot be read.
+        DataError: names the file that cannot be read, or that asks for more pixels
+            than `rtj.data.image_limits` allows.
     """
     try:
-        with Image.open(path) as opened:
+        with open_pillow(read_image_file(path)) as opened:
             image = opened.convert("RGB")
         shorter = min(image.size)
         width, height = (how.resize * side // shorter for side in image.size)
+        # A line of 1 x 1,000,000 pixels is 256 x 256,000,000 after it.
+        check_pixels(width, height)
         # A whole resize and then the crop, not `resize(box=...)`: that leaves other
         # taps out at the ends of the kernel, up to 19 of 255 in a pixel (bicubic,
         # 300x500), and timm's and torchvision's pixels are wanted here.

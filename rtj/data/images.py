@@ -11,7 +11,6 @@ errors, while a file that ends early is.
 
 import importlib
 import importlib.util
-import io
 import threading
 from functools import cache
 from types import ModuleType
@@ -23,13 +22,14 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from rtj.data import jpeg
 from rtj.data.crop import IntBox
+from rtj.data.image_limits import MAX_BYTES, MAX_PIXELS, few_scans, open_pillow
 from rtj.errors import ConfigError, DataError
 
 DECODERS = ("auto", "simplejpeg", "pillow")
 _JPEG_SCALES = (8, 4, 2, 1)
 _THREAD = threading.local()
-# Pillow's own limit against decompression bombs, above which it raises.
-_MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 89478485)
+# Of memory that a thread keeps from one image to the next: 22 megapixels of RGB.
+_KEPT_BYTES = 2**26
 
 
 class Opened(Protocol):
@@ -74,20 +74,23 @@ def choose(decoder: str) -> str:
 def open_image(data: bytes | np.ndarray, example_id: str, decoder: str) -> Opened:
     """Opens encoded bytes or a uint8 (H, W), (H, W, 1|3) array, lazily.
 
-    Raises DataError, naming the example, for what is no image.
+    Raises UndecodableImage, naming the example, for what is no image and for one that
+    asks for more than `rtj.data.image_limits` allows, which is told by its header.
     """
     if isinstance(data, np.ndarray):
         return _Array(data)
     if decoder == "simplejpeg":
         layout = jpeg.parse(data)
-        if layout is not None and _is_plain(layout):
+        if layout is not None and _is_plain(layout, data):
             return _Jpeg(data, layout, example_id)
     return _Pillow(data, example_id)
 
 
-def _is_plain(layout: jpeg.Layout) -> bool:
-    small = layout.width * layout.height <= _MAX_PIXELS
-    return small and layout.components in (1, 3)
+def _is_plain(layout: jpeg.Layout, data: bytes) -> bool:
+    """Not so for what is beyond a limit too: Pillow's way says why it is refused."""
+    small = layout.width * layout.height <= MAX_PIXELS and len(data) <= MAX_BYTES
+    quick = layout.sequential or few_scans(data)
+    return small and quick and layout.components in (1, 3)
 
 
 class UndecodableImage(DataError):
@@ -163,9 +166,12 @@ def _scratch(size: int) -> np.ndarray:
     tenth of the decoding.
     """
     found = getattr(_THREAD, "buffer", None)
-    if found is None or len(found) < size:
-        found = _THREAD.buffer = np.empty(size, np.uint8)
-    return found
+    if found is not None and len(found) >= size:
+        return found
+    made = np.empty(size, np.uint8)
+    if size <= _KEPT_BYTES:
+        _THREAD.buffer = made
+    return made
 
 
 @cache
@@ -177,7 +183,7 @@ class _Pillow:
     def __init__(self, data: bytes, example_id: str) -> None:
         self._id = example_id
         try:
-            self._image = Image.open(io.BytesIO(data))
+            self._image = open_pillow(data)
         except Exception as error:
             raise undecodable(example_id, error) from error
         self.width, self.height = self._image.size

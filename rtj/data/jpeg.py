@@ -98,11 +98,12 @@ def _layout(
     if not frame:
         return None
     bits, height, width, components = struct.unpack_from(">BHHB", data, frame + 4)
-    if bits != 8 or not width or not height:
+    if bits != 8 or not width or not height or not 1 <= components <= 4:
         return None
-    sampling = [data[frame + 11 + 3 * k] for k in range(components)]
-    across = max(factors >> 4 for factors in sampling)
-    down = max(factors & 15 for factors in sampling)
+    sampling = [divmod(data[frame + 11 + 3 * k], 16) for k in range(components)]
+    if not all(1 <= a <= 4 and 1 <= b <= 4 for a, b in sampling):
+        return None
+    across, down = (max(factors) for factors in zip(*sampling, strict=True))
     if components == 1:  # a lone component's blocks are never interleaved
         across = down = 1
     return Layout(

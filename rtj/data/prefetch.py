@@ -11,8 +11,9 @@ accelerator. `python -m rtj.bench input` prints where the time goes.
 
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, Executor
+from typing import Any
 
 import grain
 import numpy as np
@@ -41,13 +42,35 @@ class _Assembly:
     def __init__(self, allocate: Allocate, fill: Fill, rows: int, chunk: int) -> None:
         self._allocate, self._fill = allocate, fill
         self._chunk, self._per_batch = chunk, rows // chunk
-        self._lock = threading.Lock()
+        # Reentrant: a garbage collection may close the iterator in any of its threads.
+        self._lock = threading.RLock()
+        self._ended = threading.Condition(self._lock)
         self._open: dict[int, Batch] = {}
-        self.threads: set[threading.Thread] = set()
+        self._loading: set[int] = set()
+        self._stopped = False
 
     def load(self, k: int) -> tuple[int, Batch]:
         """Fills chunk `k` of the stream; the number of its batch, and the batch."""
-        self.threads.add(threading.current_thread())
+        with self._lock:
+            if self._stopped:
+                raise CancelledError
+            self._loading.add(threading.get_ident())
+        try:
+            return self._load(k)
+        finally:
+            with self._lock:
+                self._loading.discard(threading.get_ident())
+                self._ended.notify_all()
+
+    def stop(self, timeout: float) -> bool:
+        """Lets no further chunk begin; whether those begun ended in `timeout` s."""
+        with self._lock:
+            self._stopped = True
+            if threading.get_ident() in self._loading:
+                return False
+            return self._ended.wait_for(lambda: not self._loading, timeout)
+
+    def _load(self, k: int) -> tuple[int, Batch]:
         number, part = divmod(k, self._per_batch)
         with self._lock:
             if number not in self._open:
@@ -97,18 +120,16 @@ class BatchIterator(Iterator[Batch]):
         per_batch = rows // chunk
         # The threads must not hold `self`, or a dropped iterator would never close.
         assembly = _Assembly(allocate, fill, rows, chunk)
-        self._threads = assembly.threads
+        self._assembly = assembly
         chunks = grain.MapDataset.range(num_batches * per_batch).map(assembly.load)
         # Two batches ahead: the one the consumer takes next, and one more.
         options = grain.ReadOptions(
             num_threads=workers,
             prefetch_buffer_size=max(2 * per_batch, 2 * workers),
         )
-        self._chunks = iter(
-            chunks.to_iter_dataset(options).batch(
-                per_batch, drop_remainder=True, batch_fn=assembly.finish
-            )
-        )
+        self._per_batch = per_batch
+        self._chunks: Any = iter(chunks.to_iter_dataset(options))
+        self._pool: Executor = self._chunks._executor
         self._closed = False
 
     def __iter__(self) -> "BatchIterator":
@@ -118,7 +139,8 @@ class BatchIterator(Iterator[Batch]):
         if self._closed:
             raise StopIteration
         try:
-            return next(self._chunks)
+            chunks = [next(self._chunks) for _ in range(self._per_batch)]
+            return self._assembly.finish(chunks)
         except BaseException:
             self.close()
             raise
@@ -129,10 +151,11 @@ class BatchIterator(Iterator[Batch]):
             return
         self._closed = True
         self._chunks.close()
-        # Grain's close() does not wait. A read that hangs must not hang us as well.
-        deadline = time.monotonic() + _JOIN_SECONDS
-        for thread in list(self._threads):
-            thread.join(max(0.0, deadline - time.monotonic()))
+        # Grain's close() does not wait. A thread may have started and got no chunk, so
+        # its pool is what knows them all; once no chunk is being loaded and none can
+        # begin, it ends at once. A read that hangs must not hang us as well.
+        if self._assembly.stop(_JOIN_SECONDS):
+            self._pool.shutdown(wait=True)
 
     def __enter__(self) -> "BatchIterator":
         return self

@@ -11,7 +11,6 @@ import logging
 import os
 import time
 import uuid
-import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from rtj.data.tar_shard import read_shard
 from rtj.errors import DataError
 
 _VERSION = 1
+_COLUMNS = {"shard": "int32", "offset": "int64", "size": "int64", "label": "int32"}
 _REPORT_SECONDS = 10.0
 
 _log = logging.getLogger(__name__)
@@ -129,19 +129,39 @@ def _load(
         with np.load(place, allow_pickle=False) as arrays:
             if not np.array_equal(arrays["fingerprint"], fingerprint):
                 return None
-            return TarIndex(
-                shards=shards,
-                shard=arrays["shard"],
-                offset=arrays["offset"],
-                size=arrays["size"],
-                label=arrays["label"],
-                keys=PackedNames.from_arrays(arrays["keys"], arrays["key_ends"]),
-            )
+            columns = {key: arrays[key] for key in _COLUMNS}
+            keys, ends = arrays["keys"], arrays["key_ends"]
+        _check(columns, keys, ends, shards)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # whatever numpy and zipfile meet in damaged files
         _log.warning("%s cannot be read and is made anew: %s", place, error)
         return None
+    return TarIndex(shards=shards, keys=PackedNames.from_arrays(keys, ends), **columns)
+
+
+def _check(
+    columns: dict[str, np.ndarray],
+    keys: np.ndarray,
+    ends: np.ndarray,
+    shards: Sequence[Path],
+) -> None:
+    """ValueError for an index that nobody here wrote, though it looks like one."""
+    kinds = _COLUMNS | {"keys": "uint8", "key_ends": "int64"}
+    for name, array in (columns | {"keys": keys, "key_ends": ends}).items():
+        if array.dtype != kinds[name] or array.ndim != 1:
+            raise ValueError(f"{name} is {array.dtype} of shape {array.shape}")
+    if {len(column) for column in columns.values()} != {len(ends) - 1}:
+        raise ValueError("its columns differ in length")
+    shard, offset, size = (columns[key] for key in ("shard", "offset", "size"))
+    lengths = np.array([path.stat().st_size for path in shards], np.int64)
+    if (
+        ((shard < 0) | (shard >= len(shards))).any()
+        or (np.diff(ends, prepend=0, append=len(keys)) < 0).any()
+        or (columns["label"] < 0).any()
+        or ((offset < 0) | (size < 0) | (offset > lengths[shard] - size)).any()
+    ):
+        raise ValueError("it points outside of its shards")
 
 
 def _store(index: TarIndex, fingerprint: np.ndarray, places: Iterable[Path]) -> None:

@@ -12,7 +12,7 @@ import re
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
 from rtj.data.on_disk import IMAGE_SUFFIXES
 from rtj.data.tar_splits import compressed
@@ -25,6 +25,7 @@ _MAX_LABEL = 2**31 - 1
 _MAGIC = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")  # gz, bz2, xz, zst
 _BLOCK = 512
 _PADDING = 1 << 20
+_MAX_TEXT = 1 << 20  # bytes of a label or a name
 
 _Place = tuple[int, int]  # offset and size, bytes
 
@@ -41,9 +42,13 @@ class Sample(NamedTuple):
 def read_shard(path: Path, name: str) -> list[Sample]:
     """The samples of a shard, in the order of their first files.
 
+    Nothing is unpacked, and a member's name is a key and never a path. Links, folders
+    and devices are no files of a sample, whatever they point to.
+
     Raises:
         DataError: the shard is compressed, damaged or cut off; a sample has no image
-            or no label, or two; a label is no integer from 0 to 2^31 - 1.
+            or no label, or two; a label is no integer from 0 to 2^31 - 1; a `.cls` or
+            `.json` or the header of a long name has over 1 MiB.
     """
     samples: dict[str, dict[str, _Place]] = {}
     try:
@@ -61,11 +66,14 @@ def read_shard(path: Path, name: str) -> list[Sample]:
                     )
                 sample[role] = (member.offset_data, member.size)
             return [_sample(file, *item, path, name) for item in samples.items()]
-    except (tarfile.TarError, OSError) as error:
+    except DataError:
+        raise
+    except Exception as error:  # whatever tarfile meets in damaged headers
         if _starts_compressed(path):
             raise DataError(compressed(path, name)) from error
         raise DataError(
-            f"{name}: {path} cannot be read: {error}; copy or pack it again"
+            f"{name}: {path} cannot be read: {error or type(error).__name__}; copy or "
+            "pack it again"
         ) from error
 
 
@@ -75,19 +83,37 @@ def _members(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
     Not by iterating over `TarFile`: that takes a damaged or missing header for the end
     of the archive, and keeps every member in memory.
     """
-    with tarfile.open(fileobj=file, mode="r:") as archive:
+    with tarfile.open(fileobj=cast(BinaryIO, _Bounded(file)), mode="r:") as archive:
         offset = file.seek(0)
         while any(block := file.read(_BLOCK)):
             file.seek(offset)
             member = tarfile.TarInfo.fromtarfile(archive)
             if member.issparse():
                 raise tarfile.ReadError(f"{member.name!r} is stored as a sparse file")
+            if member.size < 0 or archive.offset <= offset:
+                raise tarfile.ReadError(f"{member.name!r} has a negative size")
             yield member
             offset = file.seek(archive.offset)
     if len(block) < _BLOCK:
         raise tarfile.ReadError("it is cut off, its end marker is missing")
     if any(file.read(_PADDING)):
         raise tarfile.ReadError(f"there are data after its end at byte {offset}")
+
+
+class _Bounded:
+    """A file of which no read takes more than `_MAX_TEXT` bytes.
+
+    tarfile reads the header of a long name at the size that the file claims for it.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= _MAX_TEXT:
+            raise tarfile.ReadError(f"a header claims {size} bytes for a name")
+        return self._file.read(size)
 
 
 def _starts_compressed(path: Path) -> bool:
@@ -112,6 +138,11 @@ def _sample(
         )
     role = "cls" if "cls" in places else "json"
     offset, size = places[role]
+    if size > _MAX_TEXT:
+        raise DataError(
+            f"{name}: the .{role} of the sample {key!r} of {path} has {size:,} bytes; "
+            f"allowed: {_MAX_TEXT:,}; pack it again"
+        )
     text = os.pread(file.fileno(), size, offset)
     label = _label(text) if role == "cls" else _json_label(text)
     if label is None or not 0 <= label <= _MAX_LABEL:
@@ -132,7 +163,7 @@ def _label(text: bytes) -> int | None:
 def _json_label(text: bytes) -> int | None:
     try:
         fields = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     values = [fields.get(f) for f in _JSON_FIELDS] if isinstance(fields, dict) else []
     whole = [v for v in values if isinstance(v, int) and not isinstance(v, bool)]

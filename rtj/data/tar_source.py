@@ -8,6 +8,7 @@ import numpy as np
 
 from rtj.data.examples import Example
 from rtj.data.file_pool import FilePool
+from rtj.data.image_limits import MAX_BYTES
 from rtj.data.on_disk import find_split, open_root
 from rtj.data.tar_index import TarIndex, open_index
 from rtj.data.tar_splits import check_uncompressed, find_shards
@@ -69,6 +70,7 @@ class TarSource:
         index = range(len(self))[index]
         shard = self._index.shards[self._index.shard[index]]
         offset, size = int(self._index.offset[index]), int(self._index.size[index])
+        size = min(size, MAX_BYTES + 1)  # the decoder then says that it is too long
         try:
             image = self._files.read(str(shard), offset, size)
         except OSError as error:

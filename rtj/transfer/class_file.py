@@ -1,5 +1,6 @@
 """`classes.txt`: the name of a class on each line."""
 
+from collections import Counter
 from pathlib import Path
 
 from rtj.errors import DataError
@@ -17,7 +18,7 @@ def read_class_file(path: Path) -> list[str]:
     names = [line.strip() for line in lines]
     if not all(names) or not names:
         fault = "it is empty or has a blank line"
-    elif twice := [name for name in names if names.count(name) > 1]:
+    elif twice := [name for name, times in Counter(names).items() if times > 1]:
         fault = f"it has {twice[0]!r} on two lines"
     else:
         return names

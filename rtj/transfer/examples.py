@@ -4,12 +4,12 @@ import io
 import logging
 import threading
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol, TypeVar
 
-from PIL import Image
-
+from rtj.data.image_limits import open_pillow, open_without_waiting, read_image_file
 from rtj.data.images import UndecodableImage, undecodable
 from rtj.errors import DataError, nearest_first
 
@@ -56,28 +56,27 @@ def open_file(path: Path, example_id: str, what: str) -> BinaryIO:
 
     Raises UnusableExample if there is none, DataError if the disk does not give it.
     """
-    try:
-        return path.open("rb")
-    except FileNotFoundError:
-        raise unusable(example_id, f"its {what} is missing: {path}") from None
-    except OSError as error:
-        raise _unreadable(path, error) from error
+    with _one_error(path, example_id, what):
+        return open(path, "rb", opener=open_without_waiting)
 
 
 def read_file(path: Path, example_id: str, what: str) -> bytes:
     """The bytes of a file; errors as of `open_file`."""
-    with open_file(path, example_id, what) as file:
-        try:
-            return file.read()
-        except OSError as error:
-            raise _unreadable(path, error) from error
+    with _one_error(path, example_id, what):
+        return read_image_file(path)
 
 
-def _unreadable(path: Path, error: OSError) -> DataError:
-    return DataError(
-        f"{path} cannot be read: {error.strerror}; restore it, or remove it and start "
-        "again"
-    )
+@contextmanager
+def _one_error(path: Path, example_id: str, what: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise unusable(example_id, f"its {what} is missing: {path}") from None
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read: {error.strerror}; restore it, or remove it and "
+            "start again"
+        ) from error
 
 
 def image_size(data: bytes, example_id: str) -> Size:
@@ -96,7 +95,7 @@ def file_size(path: Path, example_id: str) -> Size:
 
 def _header_size(file: BinaryIO, example_id: str) -> Size:
     try:
-        with Image.open(file) as image:
+        with open_pillow(file) as image:
             return image.height, image.width
     except Exception as error:
         raise undecodable(example_id, error) from error

@@ -30,6 +30,9 @@ from rtj.weights.architectures import (
 _LEFT_OUT = ("num_classes", "dtype", "zero_gamma", "initializer", "dropout")
 
 
+_MAX_SIZE = 4096  # pixels; no network here was evaluated at a quarter of it
+
+
 @dataclass(frozen=True)
 class About:
     """Parsed metadata; None or empty where the file says nothing.
@@ -102,14 +105,14 @@ def parse(metadata: Mapping[str, Any], source: str) -> About:
             raise ValueError(f"{len(labels)} label_names for num_classes={classes}")
         return About(
             model=model or None,
-            options=values.get("rtj_options") or timm_options(str(found)),
+            options=_options(values.get("rtj_options")) or timm_options(str(found)),
             architecture=architecture(model) if model else found,
             num_classes=None if classes is None else int(classes),
             preprocess=_preprocess(values),
             label_names=tuple(str(label) for label in labels),
             data_set="imagenet" if str(values.get("tag")).endswith("in1k") else None,
         )
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise CheckpointError(
             f"the metadata of {source!r} is wrong: {error}"
         ) from error
@@ -122,8 +125,14 @@ def _decode(key: str, value: Any) -> Any:
     )
     try:
         return json.loads(value) if is_json and isinstance(value, str) else value
-    except ValueError:
+    except (ValueError, RecursionError):
         return value
+
+
+def _options(found: Any) -> Mapping[str, Any]:
+    if found is not None and not isinstance(found, Mapping):
+        raise ValueError(f"rtj_options={found!r}; allowed: names and values")
+    return found or {}
 
 
 def _preprocess(values: Mapping[str, Any]) -> Preprocess | None:
@@ -135,8 +144,11 @@ def _preprocess(values: Mapping[str, Any]) -> Preprocess | None:
     if not {"input_size", "mean", "std"} <= values.keys():
         return None
     channels, height, width = values["input_size"]
-    if (channels, height) != (3, width) or height < 1:
-        raise ValueError(f"input_size={values['input_size']}; allowed: [3, size, size]")
+    if (channels, height) != (3, width) or not 1 <= height <= _MAX_SIZE:
+        raise ValueError(
+            f"input_size={values['input_size']}; allowed: [3, size, size], size 1 to "
+            f"{_MAX_SIZE}"
+        )
     crop_pct = float(values.get("crop_pct") or 0.875)
     if not 0 < crop_pct <= 1:
         raise ValueError(f"crop_pct={crop_pct}; allowed: in (0, 1]")

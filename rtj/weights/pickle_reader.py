@@ -6,7 +6,9 @@ writes and only the few names in `_GLOBALS`, which build dictionaries and descri
 tensors; it refuses every other name. That is what `torch.load(weights_only=True)`
 does, without torch.
 
-`pickletools.genops` takes the bytes apart and checks every length.
+`pickletools.genops` takes the bytes apart and checks every length. A value may be
+nested so that a few bytes stand for 2^60 of it; none is hashed, compared or put into a
+message before it is known to be text or a number.
 """
 
 import pickletools
@@ -68,7 +70,7 @@ def _rebuild_tensor(
     if not isinstance(storage, Storage) or len(shape) != len(strides):
         raise PickleError("a tensor without storage, or of two ranks")
     if not all(isinstance(n, int) and 0 <= n < 2**62 for n in numbers):
-        raise PickleError(f"a tensor of shape {shape}, strides {strides}")
+        raise PickleError("a tensor whose offset, shape or strides are no numbers >= 0")
     return Tensor(storage, offset, tuple(shape), tuple(strides))
 
 
@@ -207,6 +209,8 @@ def _set_items(target: Any, items: list[Any]) -> None:
 
 
 def _find_global(module: Any, name: Any) -> _Global:
+    if not isinstance(module, str) or not isinstance(name, str):
+        raise PickleError("it wants to call what has no name")
     full = f"{module}.{name}"
     if full not in _GLOBALS and full not in _STORAGES:
         raise PickleError(
@@ -235,7 +239,7 @@ def _storage(saved: Any) -> Storage:
     if tag != "storage" or kind.name not in _STORAGES:
         raise PickleError("its pickle refers to something that is no storage")
     if not isinstance(key, str) or not isinstance(size, int) or size < 0:
-        raise PickleError(f"a storage has the key {key!r} and size {size!r}")
+        raise PickleError("a storage whose key is no text or whose size is no number")
     if any(view):
         raise PickleError(
             "it holds views of storages; save it again with a newer torch"

@@ -80,6 +80,8 @@ def read_torch_legacy(path: Path, max_bytes: int) -> WeightFile:
         storages = {storage.key: storage for storage in _storages(value)}
         data = {}
         for key in keys:
+            if not isinstance(key, str) or key not in storages:
+                raise PickleError("it lists a storage that no tensor has")
             storage = storages[key]
             (count,) = struct.unpack("<q", _read(file, 8))
             if count != storage.size:

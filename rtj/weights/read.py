@@ -96,5 +96,5 @@ def _hub_config(folder: Path) -> Mapping[str, Any]:
         return config.get("pretrained_cfg", {}) | {
             key: value for key, value in config.items() if key != "pretrained_cfg"
         }
-    except (ValueError, AttributeError, TypeError) as error:
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{str(path)!r} cannot be read: {error}") from error

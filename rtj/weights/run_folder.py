@@ -55,8 +55,10 @@ def _parse_config(path: Path) -> ConfigDict:
                 else:
                     config[field] = value
         check(config)
-    except (OSError, ValueError, LookupError, TypeError, ConfigError) as error:
+    except ConfigError as error:
         raise CheckpointError(f"{str(path)!r} cannot be read: {error}") from error
+    except Exception as error:  # whatever a ConfigDict makes of keys and values
+        raise CheckpointError(f"{str(path)!r} cannot be read: {error!r}") from error
     return config
 
 

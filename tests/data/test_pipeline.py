@@ -172,6 +172,52 @@ def test_a_dropped_iterator_ends_its_threads(textured_source, no_new_threads):
     gc.collect()
 
 
+def test_a_thread_that_got_no_chunk_is_joined_too(textured_source, monkeypatch):
+    run, late = threading.Thread.run, threading.Event()
+
+    def start_late(self):
+        if self.name.startswith("grain") and not self.name.endswith("_0"):
+            late.wait(10)
+        run(self)
+
+    before = set(threading.enumerate())
+    monkeypatch.setattr(threading.Thread, "run", start_late)
+    batches = pipeline.eval_batches(
+        textured_source,
+        batch_size=2,
+        image_size=6,
+        eval_resize=8,
+        reading=Reading(workers=4),
+    )
+    next(batches)
+    waiting = set(threading.enumerate()) - before
+    assert len(waiting) > 1
+    release = threading.Timer(0.2, late.set)
+    release.start()
+    batches.close()
+    assert not any(thread.is_alive() for thread in waiting)
+    release.join()
+
+
+def test_a_read_that_hangs_does_not_hang_close(monkeypatch):
+    monkeypatch.setattr(prefetch, "_JOIN_SECONDS", 0.1)
+    hangs, released = threading.Event(), threading.Event()
+
+    def fill(number, first, rows):
+        if number:
+            hangs.set()
+            released.wait(60)
+
+    batches = prefetch.BatchIterator(
+        lambda number: {"x": np.zeros(2)}, fill, num_batches=3, rows=2, workers=1
+    )
+    next(batches)
+    assert hangs.wait(60)
+    batches.close()
+    assert not released.is_set()
+    released.set()
+
+
 class Failing(ArraySource):
     def __getitem__(self, index):
         if index == 5:

@@ -5,7 +5,6 @@ import functools
 import io
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -78,10 +77,10 @@ def test_what_is_no_image_is_an_example_that_cannot_be_used(tmp_path):
 
 
 def test_a_disk_that_fails_is_no_fault_of_the_example(tmp_path, monkeypatch):
-    def fail(self, mode="rb"):
+    def fail(path, flags):
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(Path, "open", fail)
+    monkeypatch.setattr("os.open", fail)
     read_mask = functools.partial(examples.read_file, what="mask")
     for read in (examples.file_size, read_mask):
         with pytest.raises(DataError, match=r"a\.png cannot be read: Input") as caught:

@@ -34,6 +34,7 @@ from dataclasses import dataclass
 
 from PIL import Image, JpegImagePlugin
 
+from rtj.data.image_limits import open_pillow
 from rtj.data.images import grey_or_rgb
 from rtj.errors import ConfigError, DataError
 
@@ -102,7 +103,7 @@ def reencode(data: bytes, how: Reencoding) -> bytes:
         DataError: the image cannot be decoded. (One that is left alone is not tried.)
     """
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with open_pillow(data) as image:
             shrink = how.short_side is not None and min(image.size) > how.short_side
             sampling = JpegImagePlugin.get_sampling(image)
             if image.format == "JPEG" and image.mode in ("RGB", "L") and not shrink:

@@ -1,6 +1,7 @@
 """dataset_info.json of a prepared TFDS data set, as plain JSON."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 from rtj.errors import DataError
 
 FILE = "dataset_info.json"
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 
 def read_info(folder: Path) -> dict[str, Any]:
@@ -15,8 +18,13 @@ def read_info(folder: Path) -> dict[str, Any]:
     path = folder / FILE
     try:
         info = json.loads(path.read_text())
-        return {key: info[key] for key in ("name", "version", "splits")} | info
-    except (OSError, ValueError, KeyError) as error:
+        info = {key: info[key] for key in ("name", "version", "splits")} | info
+        # A copy is written into folders of these names.
+        for key, form in (("name", _NAME), ("version", _VERSION)):
+            if not form.fullmatch(info[key]):
+                raise ValueError(f"{key} is {info[key]!r}")
+        return info
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(
             f"{folder} is not a prepared TFDS data set: {FILE} cannot be read "
             f"({error!r}); a data set is the folder of a version, such as "

@@ -1,15 +1,14 @@
 """Whether a data set holds what it should: counts, classes, images that decode."""
 
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from rtj.data import sources
 from rtj.data.examples import Listed, Source
+from rtj.data.image_limits import open_pillow
 from rtj.data.prepare.image_progress import ImageProgress
 from rtj.data.prepare.image_record import base_name
 from rtj.data.prepare.imagenet_check import (
@@ -179,7 +178,7 @@ def _decodes(image: bytes | np.ndarray) -> bool:
     if not isinstance(image, bytes):
         return True
     try:
-        with Image.open(io.BytesIO(image)) as opened:
+        with open_pillow(image) as opened:
             # A JPEG is read to its end, but only 1/64 of its pixels are computed.
             opened.draft(None, (1, 1))
             opened.load()

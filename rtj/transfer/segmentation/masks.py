@@ -1,11 +1,10 @@
 """Masks: a PNG's numbers, and which class each number is."""
 
-import io
 from typing import TypedDict
 
 import numpy as np
-from PIL import Image
 
+from rtj.data.image_limits import open_pillow
 from rtj.errors import DataError
 from rtj.transfer.examples import SizedSource, image_size, unusable
 
@@ -40,7 +39,7 @@ def decode_mask(data: bytes, example_id: str) -> np.ndarray:
     meant class 3. Raises UnusableExample, naming the example.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+        with open_pillow(data, only=("PNG",)) as image:
             # Of the header, which comes first in every PNG.
             bits, colours = data[24], data[25]
             numbers = None
