@@ -174,10 +174,13 @@ def default_config(data: str = "imagenet", task: str = "classification") -> Conf
 
 
 def set_field(config: ConfigDict, field: str, value: Any) -> None:
-    """Set `section.key`."""
+    """Set `section.key`; ConfigError for an integer too large for a float field."""
     section, key = field.split(".")
-    with config.ignore_type():
-        config[section][key] = value
+    try:
+        with config.ignore_type():
+            config[section][key] = value
+    except OverflowError as error:
+        raise ConfigError(f"{field}: {error}") from error
 
 
 def check(config: ConfigDict) -> None:

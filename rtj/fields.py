@@ -41,17 +41,26 @@ def _number(low: float, high: float = math.inf, *, open_high: bool = False) -> C
     return holds, f"a number in [{low}, {high}{')' if open_high else ']'}"
 
 
+def _is_row(v: Any) -> bool:
+    return isinstance(v, tuple | list)
+
+
 def _range(low: float, high: float) -> Check:
     def holds(v: Any) -> bool:
-        return len(v) == 2 and low < v[0] <= v[1] <= min(high, _MAX_NUMBER)
+        return (
+            _is_row(v) and len(v) == 2 and low < v[0] <= v[1] <= min(high, _MAX_NUMBER)
+        )
 
     return holds, f"two numbers low <= high in ({low}, {high}]"
 
 
 def _numbers(count: int, low: float) -> Check:
-    return (
-        lambda v: len(v) == count and all(low <= x <= _MAX_NUMBER for x in v)
-    ), f"{count} numbers of at least {low}"
+    def holds(v: Any) -> bool:
+        return (
+            _is_row(v) and len(v) == count and all(low <= x <= _MAX_NUMBER for x in v)
+        )
+
+    return holds, f"{count} numbers of at least {low}"
 
 
 def _optional(check: Check) -> Check:
@@ -87,10 +96,17 @@ def is_detection_name(text: Any) -> bool:
 
 _TEXT: Check = (lambda v: isinstance(v, str)), "text"
 _BOOL: Check = (lambda v: isinstance(v, bool)), "True | False"
+
+
+def _rises(v: Any, high: float) -> bool:
+    in_bounds = _is_row(v) and all(0 < x <= high for x in v)
+    return in_bounds and list(v) == sorted(set(v))
+
+
 _MAX_EPOCHS = 1_000_000
 _EPOCHS = _number(0, _MAX_EPOCHS)
 _RISING: Check = (
-    lambda v: all(0 < x <= _MAX_EPOCHS for x in v) and list(v) == sorted(set(v)),
+    lambda v: _rises(v, _MAX_EPOCHS),
     f"rising positive epochs, at most {_MAX_EPOCHS}",
 )
 
@@ -101,17 +117,16 @@ _MAX_LOSS_RATIO: Check = (
 
 TASKS = ("classification", "segmentation", "detection")
 _RISING_SIZES: Check = (
-    lambda v: (
-        len(v) > 0
-        and all(0 < x <= _MAX_NUMBER for x in v)
-        and list(v) == sorted(set(v))
-    ),
+    lambda v: len(v) > 0 and _rises(v, _MAX_NUMBER),
     "rising positive numbers, at least one",
 )
 
 FIELDS: dict[str, Check] = {
     "task": _one_of(*TASKS),
-    "name": (lambda v: isinstance(v, str) and v != "", "a name"),
+    "name": (
+        lambda v: isinstance(v, str) and v != "" and v.isprintable(),
+        "a name, of characters that can be printed",
+    ),
     "seed": _integer(0, 2**32 - 1),  # JAX's keys take no more than 32 bits of it
     "model.name": (lambda v: v in list_models(), " | ".join(list_models())),
     "model.num_classes": _integer(0),
@@ -125,7 +140,7 @@ FIELDS: dict[str, Check] = {
     "model.stride_in": _optional(_one_of("1x1", "3x3")),
     "model.stem": _optional(_one_of("7x7", "deep")),
     "model.pooled_shortcut": _optional(_BOOL),
-    "tricks.base_lr": _number(0),
+    "tricks.base_lr": _number(0, 1_000_000),
     "tricks.base_batch": _integer(1),
     "tricks.linear_scaling": _BOOL,
     "tricks.warmup_epochs": _EPOCHS,

@@ -126,8 +126,8 @@ def _overridden(argv: Sequence[str]) -> list[str]:
 
 def default_workdir(config: ConfigDict) -> Path:
     """`runs/NAME-DATA-HASH`: one folder for each config that computes the same."""
-    data = config.data.name.replace(":", "-").replace("/", "-")
-    return Path("runs") / f"{config.name}-{data}-{config_hash(config)}"
+    name = f"{config.name}-{config.data.name}-{config_hash(config)}"
+    return Path("runs") / name.replace(":", "-").replace("/", "-")
 
 
 def run(argv: Sequence[str]) -> int:
