@@ -11,7 +11,7 @@ from rtj.labels import class_names
 from rtj.models import create_model
 from rtj.parts import make_model
 from rtj.preprocess import Preprocess, paper
-from rtj.weights.load import file_classes, fit_weights
+from rtj.weights.load import file_classes, fit_weights, variable_shapes
 from rtj.weights.metadata import About, parse
 from rtj.weights.read import read_weights
 from rtj.weights.run_folder import is_run_folder, read_config, run_preprocess
@@ -97,7 +97,7 @@ def _from_file(weights: str, name: str, classes: str) -> Network:
     name = name or str(about.model)
     create_model(name)  # an unknown name before anything else
     count = _class_count(file, name, about)
-    model = create_model(name, **(dict(options) | {"num_classes": count}))
+    model = _build(name, dict(options) | {"num_classes": count}, file.source)
     names, names_from = class_names(count, classes=classes, about=about)
     own = about.preprocess
     return Network(
@@ -109,6 +109,21 @@ def _from_file(weights: str, name: str, classes: str) -> Network:
         class_names=names,
         class_names_from=names_from,
     )
+
+
+def _build(name: str, options: dict[str, Any], source: str) -> nn.Module:
+    """The network that a file says it is of; CheckpointError if there can be none."""
+    try:
+        model = create_model(name, **options)
+        variable_shapes(model)
+    except ConfigError:
+        raise
+    except Exception as error:  # whatever a network makes of other types
+        raise CheckpointError(
+            f"the metadata of {source!r} is wrong: there is no {name} with {options}: "
+            f"{error}"
+        ) from error
+    return model
 
 
 def _class_count(file: WeightFile, name: str, about: About) -> int:
