@@ -38,6 +38,7 @@ from rtj.distributed import find_cluster, joined
 from rtj.errors import ConfigError, RtjError, unknown
 from rtj.fields import ALL_FIELDS
 from rtj.profile import parse_profile
+from rtj.tool import print_any_name
 
 
 def parse(argv: Sequence[str]) -> tuple[flags.FlagValues, ConfigDict]:
@@ -132,6 +133,7 @@ def default_workdir(config: ConfigDict) -> Path:
 
 def run(argv: Sequence[str]) -> int:
     """One command, from its arguments (the program's name first) to its exit code."""
+    print_any_name()
     if {"-h", "--help"} & set(argv):
         print(__doc__)
         return 0

@@ -1,6 +1,7 @@
 """What the small command line tools share: one-line errors and exit codes."""
 
 import argparse
+import io
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -40,6 +41,16 @@ def add_network_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def print_any_name() -> None:
+    """Lets stdout and stderr take names of files that are no text, as `\\udcff`.
+
+    Python's stdout raises UnicodeEncodeError for them, in the middle of a table.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def run_tool(
     command: Callable[[argparse.Namespace], int],
     parser: argparse.ArgumentParser,
@@ -49,6 +60,7 @@ def run_tool(
 
     Every `RtjError` becomes one line on stderr and its class's code.
     """
+    print_any_name()
     try:
         return command(parser.parse_args(argv))
     except RtjError as error:

@@ -4,6 +4,7 @@ import contextlib
 import faulthandler
 import json
 import random
+from typing import Any
 
 import pytest
 
@@ -46,7 +47,7 @@ TEXTS = (
     *("tfds:", "folder:", "tar:x", "resnet50", "resnet-50", "__class__", "a.b", "="),
     *("(" * 300, "(1" + ",1" * 3000 + ")", "\u202e", "\x7f", "lambda: 0"),
 )
-VALUES = (
+VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, 1, -1, 3, 2**31, 2**32, 2**63, 2**64, -(10**400)),
     *(10**400, 0.0, -0.0, 0.5, 1e-320, 1e300, 3e38, 4e38, float("inf")),
     *(-float("inf"), float("nan"), "", "x", "\ud800", "é", "9", "resnet50b", b"x"),

@@ -1,6 +1,7 @@
 """`python -m rtj.predict`: right classes, right pixels, unreadable images."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,14 @@ def test_the_table_names_the_classes_and_where_all_came_from(command, weights, f
     assert out[2] == str(folder / "0.png")
     assert len(out) == 3 + 5
     assert all("%  label " in line for line in out[3:])
+
+
+def test_a_file_whose_name_is_no_text_is_printed(command, weights, folder, tmp_path):
+    copy = tmp_path / os.fsdecode(b"caf\xe9.png")
+    copy.write_bytes((folder / "0.png").read_bytes())
+    code, out, _ = command(f"--weights={weights}", tmp_path)
+    assert code == 0
+    assert out[2] == str(tmp_path / "caf\\udce9.png")
 
 
 def test_globs_and_files_are_taken_in_order(command, weights, folder):

@@ -80,8 +80,9 @@ def write_report(folders: Sequence[Path], out: Path) -> Report:
         (out / FIGURES).mkdir(parents=True, exist_ok=True)
         for name, png in pictures:
             _replace(out / FIGURES / f"{name}.png", png)
-        _replace(out / "report.html", page.encode())
-        _replace(out / "report.md", text.encode())
+        # A folder's name may be no text: bytes that are none become question marks.
+        _replace(out / "report.html", page.encode(errors="replace"))
+        _replace(out / "report.md", text.encode(errors="replace"))
     except OSError as error:
         raise ConfigError(f"--out={out} cannot be written: {error}") from error
     return report

@@ -94,7 +94,11 @@ def _png(curves: Sequence[Curve], plots: Sequence[_Plot]) -> bytes:
         for axes, plot in zip(figure.subplots(1, len(plots)), plots, strict=True):
             _draw(axes, plot, curves)
         lines = [_legend_line(i, curve.name) for i, curve in enumerate(curves)]
-        figure.legend(handles=lines, loc="outside lower center", ncols=4, frameon=False)
+        legend = figure.legend(
+            handles=lines, loc="outside lower center", ncols=4, frameon=False
+        )
+        for text in legend.get_texts():
+            text.set_parse_math(False)  # a name with two $ is no formula
         figure.savefig(file, format="png", dpi=130)
     return file.getvalue()
 

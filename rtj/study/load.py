@@ -1,7 +1,6 @@
 """A run's folder, read back: `load_run`."""
 
 import math
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from ml_collections import ConfigDict
 from rtj.errors import CheckpointError, ConfigError, DataError, unknown
 from rtj.metrics import METRICS_FILE, read_metrics
 from rtj.study.metrics import CLASSIFICATION, result_keys
+from rtj.weights.npz import read_npz
 from rtj.weights.run_folder import read_config
 from rtj.workdir import read_result, read_starts
 
@@ -23,6 +23,7 @@ Row = dict[str, Any]
 CONFIG_FILE = "config.json"
 PREDICTIONS_FILE = "predictions.npz"
 _PREDICTIONS = ("index", "label", "prediction")
+_MAX_BYTES = 2**30  # of predictions, unpacked: 89 million images
 _LENGTHS = ("total_steps", "steps_per_epoch")
 _FRAMES = ("train", "eval")
 
@@ -177,16 +178,12 @@ def _read_predictions(path: Path) -> dict[str, np.ndarray] | None:
     if not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in _PREDICTIONS}
-    except (
-        ValueError,
-        KeyError,
-        EOFError,
-        zipfile.BadZipFile,
-        AttributeError,
-    ) as error:
+        tensors = read_npz(path, _MAX_BYTES).tensors
+        arrays = {name: tensors[name] for name in _PREDICTIONS}
+    except CheckpointError as error:
         raise DataError(f"{path} is damaged: {error}") from error
+    except KeyError as error:
+        raise DataError(f"{path} is damaged: {error} is missing") from error
     shapes = {array.shape for array in arrays.values()}
     kinds = {array.dtype.kind for array in arrays.values()}
     if len(shapes) != 1 or len(shapes.pop()) != 1 or not kinds <= {"i", "u"}:

@@ -21,7 +21,7 @@ from rtj.weights.safetensors_file import write_safetensors
 from tests.data.hostile_images import MUTATIONS
 from tests.weights import torch_files as tf
 
-ARRAYS = {
+ARRAYS: dict[str, np.ndarray] = {
     "a.weight": np.arange(6, dtype=np.float32).reshape(2, 3),
     "b": np.ones(3, np.float16),
 }
