@@ -119,3 +119,28 @@ def test_a_bad_flag_is_one_line_that_says_what_is_allowed(flags, message, capsys
     assert bench.main(flags) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+def test_a_checkpoint_is_measured_beside_orbax(capsys, tmp_path):
+    flags = ["--network=resnet10d", "--saves=1", f"--folder={tmp_path}", "--json"]
+    assert bench.main(["checkpoint", *flags, "--images_per_s=1000"]) == 0
+    table, text = capsys.readouterr().out.rsplit("\n", 2)[:2]
+    result = json.loads(text)
+    for name in ("stall_s", "whole_s", "restore_s"):
+        assert min(result[name], result[f"orbax_{name}"]) > 0
+    assert result["stall_s"] < result["whole_s"]
+    assert result["ratio"] == result["stall_s"] / result["orbax_stall_s"]
+    assert result["share"] == pytest.approx(result["stall_s"] * 1000 / 1281167)
+    # Weights and momentum, statistics, a step and a count, all of 4 bytes.
+    assert result["bytes"] % 4 == 0
+    assert result["disk_bytes"] > 0.8 * result["bytes"]
+    assert "train state of resnet10d" in table
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "flag", ["--saves=0", "--images_per_s=0", "--network=resnet9", "--folder=nowhere"]
+)
+def test_a_bad_flag_of_the_checkpoint_bench_is_named(flag, capsys):
+    assert bench.main(["checkpoint", flag]) == 2
+    assert flag.split("=")[0] in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """Saving in the background, with errors that show and a look at the disk first."""
 
+import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -22,10 +23,17 @@ from rtj.state import TrainState
 _BESIDE = 4 * 2**20
 
 
+class _RaisedAnyway(logging.Filter):
+    """Leaves out the traceback that Orbax logs of an error which it also raises."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and "orbax" in record.pathname)
+
+
 class Checkpointer:
     """Saves of a `TrainState` under `directory`, one at a time, in the background.
 
-    A save is whole or not there. Every failure is a CheckpointError; one in the
+    Used as a context. A save is whole or not there. Every failure is a CheckpointError; one in the
     background is raised by the next call of `check`, `wait` or `save`.
 
     Args:
@@ -53,6 +61,7 @@ class Checkpointer:
         self._lead = lead
         self._saving: int | None = None
         self._deleter = ThreadPoolExecutor(1, "rtj-delete")
+        self._quiet = _RaisedAnyway()
         self._orbax = ocp.AsyncCheckpointer(
             ocp.CompositeCheckpointHandler(
                 state=ocp.StandardCheckpointHandler(),
@@ -62,6 +71,7 @@ class Checkpointer:
         )
 
     def __enter__(self) -> "Checkpointer":
+        logging.getLogger("absl").addFilter(self._quiet)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -73,6 +83,7 @@ class Checkpointer:
         finally:
             self._orbax.close()
             self._deleter.shutdown()
+            logging.getLogger("absl").removeFilter(self._quiet)
 
     def latest_step(self) -> int | None:
         """The newest step on disk, or None."""

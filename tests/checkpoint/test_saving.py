@@ -128,7 +128,7 @@ def test_a_failure_in_the_background_shows_and_leaves_no_half(tmp_path):
 
 
 def test_one_failure_is_noted_and_the_next_state_saved(tmp_path):
-    notes = []
+    notes: list[str] = []
     with Checkpointer(tmp_path) as checkpoints:
         saver = Saver(checkpoints, notes.append, retries=True)
         saver.finish(make_state(10), None)
@@ -154,7 +154,7 @@ def test_a_second_failure_ends_with_the_last_good_step_named(tmp_path):
 
 
 def test_a_failure_after_a_good_save_is_forgiven_again(tmp_path):
-    notes = []
+    notes: list[str] = []
     with Checkpointer(tmp_path) as checkpoints:
         saver = Saver(checkpoints, notes.append, retries=True)
         for step in (10, 20):

@@ -275,7 +275,8 @@ def test_a_run_of_another_network_is_refused(run):
 def test_a_damaged_checkpoint_of_a_run_is_passed_over_or_an_error(
     run, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
-    folder, model, variables = shutil.copytree(run[0], tmp_path / "copy"), *run[1:]
+    original, model, variables = run
+    folder = shutil.copytree(original, tmp_path / "copy")
     shutil.rmtree(folder / "checkpoints" / "5" / "state")
     assert equal(load_weights(model, folder), variables)  # step 3
     assert "checkpoints/5'" in caplog.text
