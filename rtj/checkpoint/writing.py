@@ -33,8 +33,8 @@ class _RaisedAnyway(logging.Filter):
 class Checkpointer:
     """Saves of a `TrainState` under `directory`, one at a time, in the background.
 
-    Used as a context. A save is whole or not there. Every failure is a CheckpointError; one in the
-    background is raised by the next call of `check`, `wait` or `save`.
+    Used as a context. A save is whole or not there. Every failure is a CheckpointError;
+    one in the background is raised by the next call of `check`, `wait` or `save`.
 
     Args:
         directory: usually WORKDIR/checkpoints; made by the first save.
