@@ -29,6 +29,7 @@ _EXECUTION_FIELDS = (
     "mesh.wait_s",
     "train.log_every",
     "train.max_loss_ratio",
+    "train.stall_s",
     "checkpoint.keep",
     "checkpoint.keep_best",
     "checkpoint.keep_every",
@@ -93,6 +94,7 @@ _BASELINE: dict[str, Any] = {
         "save_every": 1.0,  # epochs; 0: at the end only
         "max_skipped_steps": 20,  # non-finite steps in a row before exit 4
         "max_loss_ratio": 0.0,  # to the median of the last 50, before exit 4; 0: off
+        "stall_s": 600.0,  # without progress before exit 7; 0: no limit
         "weights": "",  # to start from; empty: random
         "head": "keep",  # reset: a fresh classifier
         "frozen_stages": 0,  # of stem, stage 1, stage 2, ...

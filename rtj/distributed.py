@@ -1,13 +1,17 @@
 """Starting and ending the processes of one run. Only `rtj.main` uses it.
 
-Three things can go wrong with several processes that cannot with one, and none may
+Four things can go wrong with several processes that cannot with one, and none may
 leave the others waiting in a collective for ever:
 
 - one is never started: see `rtj.rendezvous`;
 - one ends with an error: it says so through the coordination service, and the others
   end within seconds, with its message and exit code (`joined`);
-- one dies without a word (killed, power): JAX's heartbeat, lost for 30 s, aborts the
-  others with SIGABRT (134 in a shell). JAX's default is 100 s.
+- one dies without a word (killed, power) or is stopped (SIGSTOP): JAX's heartbeat,
+  lost for 30 s, aborts the others with SIGABRT (134 in a shell). JAX's default is
+  100 s. Where the dead one's connections break, as on one machine, the others' step
+  fails at once, and they end with 1;
+- one is stuck but alive: the watchdog of whichever notices first (`rtj.watchdog`,
+  `train.stall_s`) tells the others, and all end with 7 (`end_stalled`).
 """
 
 import contextlib
@@ -24,13 +28,14 @@ from typing import Any
 import jax
 from jax._src import clusters, distributed
 
-from rtj.errors import ConfigError, RtjError, Stopped
+from rtj.errors import ConfigError, NoProgress, RtjError, Stopped
 from rtj.rendezvous import meet, split_address
 
 HEARTBEAT_S = 30  # not less: a live migration pauses a VM for seconds
 _GRACE_S = 5.0  # for a process to end by itself once another has failed
 _LEAVE_S = 10.0  # for all to have heard of a failure before any exits
 _POLL_S = 1.0
+_TELL_S = 20.0  # for a stalled process to tell the others: one may be stopped
 
 _FAILED = "rtj/failed"
 
@@ -211,6 +216,21 @@ def _fail(cluster: Cluster, error: BaseException) -> None:
     with contextlib.suppress(jax.errors.JaxRuntimeError):
         _client().key_value_set(f"{_FAILED}/note", note)
     _exit(code, f"rtj: {message}")
+
+
+def end_stalled(cluster: Cluster | None, error: NoProgress) -> None:
+    """Ends this process from a thread, whatever its main thread is stuck in.
+
+    With a cluster, the others hear of it first.
+    """
+    # Print, the service's host and the others may all be stuck as well.
+    last = threading.Timer(_TELL_S, os._exit, (error.exit_code,))
+    last.daemon = True
+    last.start()
+    if cluster is None:
+        print(f"rtj: {error}", file=sys.stderr, flush=True)
+        os._exit(error.exit_code)
+    _fail(cluster, error)
 
 
 def _exit(code: int, message: str) -> None:

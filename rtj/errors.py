@@ -46,7 +46,7 @@ class CheckpointError(RtjError):
 
 
 class NoProgress(RtjError):
-    """Another process of the run did not come, or did not answer, in time."""
+    """The run stands still, or another process did not come or answer in time."""
 
     exit_code = 7
 

@@ -16,6 +16,7 @@ from rtj.errors import CheckpointError, Stopped
 from rtj.experiment import Experiment, build
 from rtj.inputs import evaluation_batches
 from rtj.peers import connect
+from rtj.watchdog import OnStall, Watchdog, warn
 
 _log = logging.getLogger(__name__)
 
@@ -52,9 +53,15 @@ def run_evaluation(
 
 
 def evaluate(
-    config: ConfigDict, workdir: str | Path, checkpoint: str | Path = ""
+    config: ConfigDict,
+    workdir: str | Path,
+    checkpoint: str | Path = "",
+    *,
+    on_stall: OnStall = warn,
 ) -> dict[str, Any]:
     """Evaluate the newest checkpoint of a workdir, or of the folder `checkpoint`.
+
+    `on_stall` as in `rtj.train`.
 
     Returns:
         `step, epoch`, what `run_evaluation` gives, and `workdir`.
@@ -69,15 +76,24 @@ def evaluate(
     preflight.check_launch(peers, config, Path(workdir), finished=False)
     experiment = build(config)
     preflight.check_data(peers, experiment)
-    preflight.check_start(peers, newest_step(directory))
-    restored = restore_newest(directory, experiment.init_state(), peers=peers)
-    for line in restored.passed_over:
-        _log.warning(line)
-    state = restored.state
-    step = int(state.step)
+    with Watchdog(config.train.stall_s, Path(workdir), peers, on_stall) as watchdog:
+        preflight.check_start(peers, newest_step(directory))
+        restored = restore_newest(directory, experiment.init_state(), peers=peers)
+        for line in restored.passed_over:
+            _log.warning(line)
+        state = restored.state
+        step = int(state.step)
+        watchdog.progress(step)
+
+        def never_stop() -> bool:
+            watchdog.progress()
+            return False
+
+        with watchdog.during("evaluation"):
+            scores = run_evaluation(experiment, state.variables, never_stop)
     return {
         "step": step,
         "epoch": step / experiment.steps_per_epoch,
-        **run_evaluation(experiment, state.variables),
+        **scores,
         "workdir": str(workdir),
     }

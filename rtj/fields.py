@@ -188,6 +188,7 @@ FIELDS: dict[str, Check] = {
     "train.save_every": _EPOCHS,
     "train.max_skipped_steps": _integer(0),
     "train.max_loss_ratio": _MAX_LOSS_RATIO,
+    "train.stall_s": _number(0),
     "train.weights": _TEXT,
     "train.head": _one_of("keep", "reset"),
     "train.frozen_stages": _integer(0),

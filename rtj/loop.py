@@ -25,6 +25,7 @@ from rtj.reporter import Callback
 from rtj.run_log import RunLog
 from rtj.start import Run, describe, start
 from rtj.state import TrainState
+from rtj.watchdog import OnStall, warn
 from rtj.weights.run_folder import is_run_folder
 from rtj.workdir import (
     check_workdir,
@@ -41,11 +42,12 @@ def train(
     *,
     callbacks: Sequence[Callback] = (),
     profile: ProfileSteps | None = None,
+    on_stall: OnStall = warn,
 ) -> dict[str, Any]:
     """Train to the end, from the newest checkpoint of `workdir` if there is one.
 
-    A finished workdir is only reported. A signal (SIGTERM, SIGINT) saves and
-    raises `Stopped`; calling again goes on from there, bit-equal on the same
+    A finished workdir is only reported. A signal (SIGTERM, SIGINT, SIGUSR1) saves
+    and raises `Stopped`; calling again goes on from there, bit-equal on the same
     devices.
 
     Args:
@@ -54,6 +56,8 @@ def train(
         callbacks: each is called as f(step, metrics) once a step, with the train
             metrics of that step as floats, while the next step runs.
         profile: steps to trace into WORKDIR/profile.
+        on_stall: is called, in another thread, when nothing has moved for
+            `train.stall_s` (see `rtj.watchdog`); by default it warns.
 
     Several processes (`jax.distributed.initialize` comes first) each call this with
     the same arguments; all get the same result or the same `Stopped`, and the first
@@ -99,7 +103,9 @@ def train(
         if peers.lead:
             print(describe(experiment, workdir), flush=True)
             log.write(describe(experiment, workdir))
-        run, state = start(experiment, workdir, peers, callbacks, profile, log, stack)
+        run, state = start(
+            experiment, workdir, peers, callbacks, profile, log, on_stall, stack
+        )
         state = _train_to_end(run, state)
         result = _finish(run, state)
         log.write(f"finished: {json.dumps(result)}")
@@ -110,10 +116,11 @@ def _train_to_end(run: Run, state: TrainState) -> TrainState:
     experiment, reporter = run.experiment, run.reporter
     constants = experiment.constants
     step = first = int(state.step)
+    run.watchdog.progress(step)
     if step and _evaluation_due(run, step) and not reporter.evaluated(step):
         _evaluate(run, state)
     batches = training_batches(experiment, step)
-    with closing(batches):
+    with closing(batches), run.watchdog.during("training"):
         ready = run.waits.over(batches)
         for batch in sharding.device_batches(ready, experiment.mesh):
             if step == first:
@@ -124,6 +131,7 @@ def _train_to_end(run: Run, state: TrainState) -> TrainState:
             run.profile.before(step, state)
             state, metrics = experiment.train_step(state, batch, *constants)
             reporter.step(step, metrics, batch["index"])
+            run.watchdog.progress(step)
             again = run.saver.due()
             if again or _due(experiment, step, experiment.config.train.save_every):
                 _save(run, state)
@@ -150,17 +158,22 @@ def _evaluation_due(run: Run, step: int) -> bool:
 def _save(run: Run, state: TrainState) -> None:
     """Every metric up to this step is on disk before the checkpoint is."""
     run.reporter.flush()
-    with run.progress.pause():
+    with run.progress.pause(), run.watchdog.during("saving"):
         run.saver.save(state, run.reporter.evaluation)
 
 
 def _evaluate(run: Run, state: TrainState) -> None:
     run.reporter.flush()
     rows: list[np.ndarray] = []
-    with run.progress.pause():
+
+    def should_stop() -> bool:
+        run.watchdog.progress()
+        return run.stop.agreed()
+
+    with run.progress.pause(), run.watchdog.during("evaluation"):
         try:
             result = run_evaluation(
-                run.experiment, state.variables, run.stop.agreed, rows.append
+                run.experiment, state.variables, should_stop, rows.append
             )
         except Stopped:
             _save_and_stop(run, state)
@@ -171,7 +184,8 @@ def _evaluate(run: Run, state: TrainState) -> None:
 
 def _save_and_stop(run: Run, state: TrainState) -> None:
     run.reporter.flush()
-    run.saver.finish(state, run.reporter.evaluation)
+    with run.watchdog.during("saving"):
+        run.saver.finish(state, run.reporter.evaluation)
     raise Stopped(
         f"{run.stop.reason}: saved step {int(state.step)} of "
         f"{run.experiment.total_steps}; run the same command again to go on"
@@ -180,7 +194,8 @@ def _save_and_stop(run: Run, state: TrainState) -> None:
 
 def _finish(run: Run, state: TrainState) -> dict[str, Any]:
     evaluation = run.reporter.evaluation
-    run.saver.finish(state, evaluation)
+    with run.watchdog.during("saving"):
+        run.saver.finish(state, evaluation)
     assert evaluation is not None  # the last step is always evaluated
     result = {
         "step": int(state.step),

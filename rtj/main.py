@@ -15,14 +15,21 @@ all, and a signal to one stops all at the same step.
 Compiled programs are kept in .jax-cache beside the workdir, for all runs there, unless
 JAX_COMPILATION_CACHE_DIR is set or --compile_cache=off.
 
+SIGTERM, SIGINT or SIGUSR1 while it trains, compiles, evaluates or saves: the run saves
+and ends with 3, and the same command goes on. A second one ends it at once, and the
+last checkpoint stays. One that comes earlier, while data and network are prepared, ends
+it at once with no step trained and no checkpoint written.
+
 Exit codes: 0 done, 2 bad config or flags (nothing written), 3 stopped by a signal
-after saving, 4 diverged, 5 data, 6 checkpoint, 7 another process of the run did
-not come or answer in time. The last line on stdout is one JSON
-object: step, epoch, top1, top5 (fractions of 1), loss, examples, images_per_s,
-workdir; in place of top1 and top5 segmentation has mean_iou and pixel_accuracy,
-detection has map.
+after saving, 4 diverged, 5 data, 6 checkpoint, 7 no progress for train.stall_s (600 s,
+0 switches it off), or another process of the run did not come or answer in time. When
+a process is killed, the others end within about 30 s, with 134 (or 1). The last line
+on stdout is one JSON object: step, epoch, top1, top5 (fractions of 1), loss, examples,
+images_per_s, workdir; in place of top1 and top5 segmentation has mean_iou and
+pixel_accuracy, detection has map.
 """
 
+import functools
 import json
 import re
 import sys
@@ -34,10 +41,11 @@ from ml_collections import ConfigDict, config_flags
 
 from rtj.compile_cache import keep_compiled
 from rtj.config import check, config_hash
-from rtj.distributed import find_cluster, joined
+from rtj.distributed import end_stalled, find_cluster, joined
 from rtj.errors import ConfigError, RtjError, unknown
 from rtj.fields import ALL_FIELDS
 from rtj.profile import parse_profile
+from rtj.stop import end_at_second_signal
 from rtj.tool import print_any_name
 
 
@@ -150,15 +158,16 @@ def run(argv: Sequence[str]) -> int:
         )
         if values.compile_cache == "auto":
             keep_compiled(workdir.absolute().parent)
-        with joined(cluster, config.mesh.wait_s):
+        on_stall = functools.partial(end_stalled, cluster)
+        with end_at_second_signal(), joined(cluster, config.mesh.wait_s):
             if values.mode == "eval":
                 from rtj.evaluation import evaluate
 
-                result = evaluate(config, workdir, values.checkpoint)
+                result = evaluate(config, workdir, values.checkpoint, on_stall=on_stall)
             else:
                 from rtj.loop import train
 
-                result = train(config, workdir, profile=profile)
+                result = train(config, workdir, profile=profile, on_stall=on_stall)
     except RtjError as error:
         print(f"rtj: {_one_line(error)}", file=sys.stderr)
         return error.exit_code

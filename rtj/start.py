@@ -29,6 +29,7 @@ from rtj.skipped import SkippedSteps
 from rtj.state import TrainState
 from rtj.stop import StopRequest
 from rtj.trick_table import format_trick_table
+from rtj.watchdog import OnStall, Watchdog
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Run:
     reporter: Reporter
     waits: InputWait
     stop: StopRequest
+    watchdog: Watchdog
     profile: Profile
 
 
@@ -69,10 +71,13 @@ def start(
     callbacks: Sequence[Callback],
     profile: ProfileSteps | None,
     log: RunLog,
+    on_stall: OnStall,
     stack: ExitStack,
 ) -> tuple[Run, TrainState]:
     """Opens the parts on `stack`; the state is the newest checkpoint's, or fresh."""
     stop = stack.enter_context(StopRequest(peers))
+    stall_s = experiment.config.train.stall_s
+    watchdog = stack.enter_context(Watchdog(stall_s, workdir, peers, on_stall))
     checkpoints = stack.enter_context(
         Checkpointer(
             workdir / "checkpoints",
@@ -121,6 +126,7 @@ def start(
         reporter=reporter,
         waits=waits,
         stop=stop,
+        watchdog=watchdog,
         profile=stack.enter_context(
             Profile(profile if peers.lead else None, workdir / "profile")
         ),

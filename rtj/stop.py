@@ -1,8 +1,11 @@
 """Signals that ask a run to save and end, agreed on by all its processes."""
 
+import contextlib
 import json
+import os
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
@@ -14,10 +17,12 @@ _AHEAD = 2
 
 
 class StopRequest:
-    """While entered, SIGTERM and SIGINT set `requested` instead of ending.
+    """While entered, SIGTERM, SIGINT and SIGUSR1 set `requested` instead of ending.
 
-    A second signal ends the process at once, in the way it would have without
-    this class. Outside the main thread, where Python cannot install handlers,
+    SIGUSR1 is what a SLURM job may ask for before its time limit. A second signal,
+    of any of the three, does what it would have without this class: it ends the
+    process, once the main thread is back from C code (`end_at_second_signal` does not
+    wait for that). Outside the main thread, where Python cannot install handlers,
     nothing is changed and `requested` stays None.
 
     Attributes:
@@ -25,7 +30,7 @@ class StopRequest:
         reason: the one that all stop for, once agreed, or None.
     """
 
-    SIGNALS = (signal.SIGTERM, signal.SIGINT)
+    SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
     def __init__(self, peers: Peers = ALONE) -> None:
         self.requested: str | None = None
@@ -83,3 +88,40 @@ class StopRequest:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.requested = signal.Signals(number).name
         self._restore()
+
+
+@contextlib.contextmanager
+def end_at_second_signal() -> Iterator[None]:
+    """Inside, a second signal ends the process whatever its main thread is in.
+
+    Python's handlers run in the main thread, between two of its operations: a run
+    that compiles for minutes, or waits for a peer that is gone, would get its first
+    signal only then, and a second would be taken for the same. A thread counts them
+    here. The exit code is 128 + the signal's number, a shell's for such an end.
+
+    Only for a program that is the run: it is not left to save, nor is a notebook's
+    kernel. Outside the main thread nothing is changed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    counting = threading.Thread(target=_count, args=(reader,), daemon=True)
+    counting.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(writer)
+        counting.join()
+
+
+def _count(reader: int) -> None:
+    got = 0
+    with open(reader, "rb", buffering=0) as signals:
+        while number := signals.read(1):  # one byte each, of those with a handler
+            got += number[0] in StopRequest.SIGNALS
+            if got == 2:
+                os._exit(128 + number[0])

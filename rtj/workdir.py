@@ -10,6 +10,7 @@
 | `checkpoints/` | see `rtj.checkpoint` |
 | `predictions.npz` | of the last evaluation: int32 `index`, `label`, `prediction` |
 | `result.json` | the last line of a finished run |
+| `stacks-I.txt` | of process I, when the run stood still: see `rtj.watchdog` |
 """
 
 import contextlib

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -54,7 +55,8 @@ def run_processes(
     """Runs FLAGS and `flags` in processes of `layout`; their ends, in order.
 
     `faults`, `folders` (current directories) and lists in `flags` are by process;
-    only the first `started` processes are started.
+    only the first `started` processes are started. One that stops itself (SIGSTOP) goes
+    on (SIGCONT) once the others have ended.
     """
     count, devices = LAYOUTS[layout] if isinstance(layout, str) else layout
     folder.mkdir(parents=True, exist_ok=True)
@@ -84,9 +86,9 @@ def run_processes(
                 stderr=err,
             )
         children.append(child)
-    end = time.monotonic() + timeout
+    stopped = [i for i, f in (faults or {}).items() if f.startswith("SIGSTOP")]
     try:
-        codes = [c.wait(max(end - time.monotonic(), 0.1)) for c in children]
+        codes = _wait_for_all(children, stopped, time.monotonic() + timeout)
     finally:
         for child in children:
             child.kill()
@@ -102,3 +104,12 @@ def run_processes(
             )
         )
     return ended
+
+
+def _wait_for_all(children, stopped, end):
+    codes = {}
+    for index in sorted(range(len(children)), key=lambda index: index in stopped):
+        if index in stopped:
+            children[index].send_signal(signal.SIGCONT)
+        codes[index] = children[index].wait(max(end - time.monotonic(), 0.1))
+    return [codes[index] for index in range(len(children))]
