@@ -140,7 +140,7 @@ FIELDS: dict[str, Check] = {
     "model.stride_in": _optional(_one_of("1x1", "3x3")),
     "model.stem": _optional(_one_of("7x7", "deep")),
     "model.pooled_shortcut": _optional(_BOOL),
-    "tricks.base_lr": _number(0, 1_000_000),
+    "tricks.base_lr": _number(0, 1e30),
     "tricks.base_batch": _integer(1),
     "tricks.linear_scaling": _BOOL,
     "tricks.warmup_epochs": _EPOCHS,

@@ -51,6 +51,11 @@ class Saver:
         if self._due:
             self.finish(state, evaluation)
 
+    def newest(self) -> int | None:
+        """The newest step on disk, once the save that is under way has ended."""
+        self._try(self._checkpoints.wait)
+        return self._checkpoints.latest_step()
+
     def _try(self, action: Callable[[], None]) -> None:
         try:
             action()

@@ -39,7 +39,6 @@ class Run:
     experiment: Experiment
     workdir: Path
     peers: Peers
-    checkpoints: Checkpointer
     saver: Saver
     progress: Progress
     reporter: Reporter
@@ -78,52 +77,34 @@ def start(
     stop = stack.enter_context(StopRequest(peers))
     stall_s = experiment.config.train.stall_s
     watchdog = stack.enter_context(Watchdog(stall_s, workdir, peers, on_stall))
-    checkpoints = stack.enter_context(
-        Checkpointer(
-            workdir / "checkpoints",
-            retention=_retention(experiment),
-            config_hash=config_hash(experiment.config),
-            scores=partial(_scores, workdir, experiment),
-            lead=peers.lead,
-        )
-    )
+    checkpoints = stack.enter_context(_checkpointer(experiment, workdir, peers))
     restored = _state(experiment, workdir / "checkpoints", peers)
-    state, evaluation = restored.state, restored.evaluation
-    step = int(state.step)
+    step = int(restored.state.step)
     progress = stack.enter_context(closing(_progress(experiment, step, peers, log)))
     for line in restored.passed_over:
         progress.note(line)
     if step:
         progress.note(f"resuming at step {step}")
-    writer = stack.enter_context(
-        MetricsWriter(
-            workdir,
-            start_step=step,
-            eval_step=int(evaluation["step"]) if evaluation else 0,
-            enabled=peers.lead,
-        )
+    saver, waits = (
+        Saver(checkpoints, progress.note, retries=peers.count == 1),
+        InputWait(),
     )
-    skipped = stack.enter_context(
-        SkippedSteps(
-            workdir,
-            start_step=step,
-            source=experiment.train_source,
-            newest_checkpoint=checkpoints.latest_step,
-            enabled=peers.lead,
-        )
-    )
-    waits = InputWait()
-    reporter = Reporter(
-        experiment, writer, progress, skipped, callbacks, waits, evaluation
-    )
+    writer, skipped = _writers(experiment, workdir, peers, restored, saver, stack)
     run = Run(
         experiment=experiment,
         workdir=workdir,
         peers=peers,
-        checkpoints=checkpoints,
-        saver=Saver(checkpoints, progress.note, retries=peers.count == 1),
+        saver=saver,
         progress=progress,
-        reporter=reporter,
+        reporter=Reporter(
+            experiment,
+            writer,
+            progress,
+            skipped,
+            callbacks,
+            waits,
+            restored.evaluation,
+        ),
         waits=waits,
         stop=stop,
         watchdog=watchdog,
@@ -131,7 +112,42 @@ def start(
             Profile(profile if peers.lead else None, workdir / "profile")
         ),
     )
-    return run, state
+    return run, restored.state
+
+
+def _checkpointer(experiment: Experiment, workdir: Path, peers: Peers) -> Checkpointer:
+    return Checkpointer(
+        workdir / "checkpoints",
+        retention=_retention(experiment),
+        config_hash=config_hash(experiment.config),
+        scores=partial(_scores, workdir, experiment),
+        lead=peers.lead,
+    )
+
+
+def _writers(
+    experiment: Experiment,
+    workdir: Path,
+    peers: Peers,
+    restored: Restored,
+    saver: Saver,
+    stack: ExitStack,
+) -> tuple[MetricsWriter, SkippedSteps]:
+    step, evaluation = int(restored.state.step), restored.evaluation
+    writer = MetricsWriter(
+        workdir,
+        start_step=step,
+        eval_step=int(evaluation["step"]) if evaluation else 0,
+        enabled=peers.lead,
+    )
+    skipped = SkippedSteps(
+        workdir,
+        start_step=step,
+        source=experiment.train_source,
+        newest_checkpoint=saver.newest,
+        enabled=peers.lead,
+    )
+    return stack.enter_context(writer), stack.enter_context(skipped)
 
 
 def _state(experiment: Experiment, checkpoints: Path, peers: Peers) -> Restored:
