@@ -41,8 +41,12 @@ COMMANDS = [
     line for block in blocks("bash") for line in block.replace("\\\n", " ").splitlines()
 ]
 LAUNCHERS = ["bash launch/local.sh", "bash launch/test.sh"]
-# test_bench.py runs it, in seconds.
-BENCHES = ["python -m rtj.bench input"]
+# test_bench.py and test_faults.py run them, in seconds.
+ELSEWHERE = [
+    "python -m rtj.bench input",
+    "python -m rtj.bench checkpoint",
+    "python -m rtj.faults --kills=50",
+]
 
 
 def shortened(command: str) -> list[str]:
@@ -89,7 +93,7 @@ def test_the_readme_names_the_two_commands_first():
 
 @pytest.mark.slow
 def test_every_python_command_of_the_readme_runs(folder):
-    commands = [command for command in COMMANDS if command not in LAUNCHERS + BENCHES]
+    commands = [command for command in COMMANDS if command not in LAUNCHERS + ELSEWHERE]
     assert len(commands) >= 8
     for command in commands:
         done = run(shortened(command), folder)
