@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -113,3 +114,10 @@ def _wait_for_all(children, stopped, end):
             children[index].send_signal(signal.SIGCONT)
         codes[index] = children[index].wait(max(end - time.monotonic(), 0.1))
     return [codes[index] for index in range(len(children))]
+
+
+def assert_all_end(processes, code, message):
+    for process in processes:
+        assert process.code == code, process.err
+        assert re.search(message, process.err), process.err
+        assert "Traceback" not in process.err

@@ -66,8 +66,10 @@ FLAT = flatten(default_config())
 def no_hang(seconds=60):
     """Ends the process, with a traceback, if a case takes that long."""
     faulthandler.dump_traceback_later(seconds, exit=True)
-    yield
-    faulthandler.cancel_dump_traceback_later()
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def near(value, rng):
