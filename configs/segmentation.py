@@ -83,7 +83,7 @@ def scenes() -> dict[str, Any]:
         "tricks.warmup_epochs": 1.0,
         "tricks.nesterov": "outside",
         "tricks.precision": "fp32",
-        "train.epochs": 16.0,
+        "train.epochs": 14.0,
         "train.batch_size": 8,
         "train.eval_batch_size": 20,
         "train.head_lr": 1.0,
