@@ -142,7 +142,8 @@ def test_the_best_and_one_every_so_many_epochs_stay_after_a_stop_too(
             "checkpoint.keep_every": 0.048,
         }
     )
-    top1 = iter([0.1, 0.9, 0.2, 0.3, 0.4, 0.5])  # of steps 2, 4, 6, 8, 10, 11
+    # Of steps 2, 4, 6, once more 6, whose checkpoint is older than it, 8, 10, 11.
+    top1 = iter([0.1, 0.9, 0.2, 0.2, 0.3, 0.4, 0.5])
 
     def evaluate(experiment, variables, should_stop, keep_rows):
         keep_rows(np.zeros((1, 3), np.int32))

@@ -1,5 +1,6 @@
 """One start of the training that is killed."""
 
+import contextlib
 import random
 import signal
 import subprocess
@@ -49,6 +50,7 @@ def run_to_the_end(flags: Sequence[str], log: Path) -> None:
 def strike(flags: Sequence[str], workdir: Path, fault: Fault, log: Path) -> Outcome:
     """Starts the training, sends the signal at its time, waits for the end."""
     checkpoints = workdir / "checkpoints"
+    earlier = _saves(checkpoints)
     child = _start(flags, log)
     end = time.monotonic() + _PATIENCE_S
     due = _due(fault, workdir)
@@ -57,7 +59,7 @@ def strike(flags: Sequence[str], workdir: Path, fault: Fault, log: Path) -> Outc
             child.kill()
             raise CheckpointError(f"no progress for {_PATIENCE_S:g} s; see {log}")
         time.sleep(_POLL_S)
-    in_save = bool(unfinished_saves(checkpoints))
+    in_save = bool(_saves(checkpoints) - earlier)
     if child.poll() is None:
         child.send_signal(getattr(signal, fault.signal))
     code = child.wait()
@@ -76,6 +78,15 @@ def flip_a_bit(checkpoints: Path, rng: random.Random) -> str | None:
     content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
     path.write_bytes(content)
     return path.relative_to(checkpoints).as_posix()
+
+
+def _saves(checkpoints: Path) -> set[int]:
+    """The unfinished ones, each by a number that no other folder has meanwhile."""
+    found = set()
+    for folder in unfinished_saves(checkpoints):
+        with contextlib.suppress(FileNotFoundError):  # finished just now
+            found.add(folder.stat().st_ino)
+    return found
 
 
 def _start(flags: Sequence[str], log: Path) -> subprocess.Popen[bytes]:

@@ -14,6 +14,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 import rtj
 from rtj.checkpoint import Checkpointer, Retention, restore_newest
+from rtj.checkpoint.files import write_listing
 from rtj.checkpoint.leaves import checksums
 from rtj.checkpoint.step_folders import list_steps
 from rtj.errors import CheckpointError
@@ -170,6 +171,33 @@ def test_one_of_several_processes_does_not_try_again(tmp_path):
         fail_commits(checkpoints, 1)
         with pytest.raises(CheckpointError, match="no step is on disk"):
             saver.finish(make_state(10), None)
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+def test_training_shows_a_failed_save_at_once_and_ends_at_the_second(
+    failures, tiny_config, tmp_path, monkeypatch, capsys
+):
+    """The disk is full for so many saves, one every second step."""
+    left = [failures]
+
+    def fill_up(folder):
+        if left[0] > 0:
+            left[0] -= 1
+            raise OSError(28, "No space left on device")
+        return write_listing(folder)
+
+    monkeypatch.setattr("rtj.checkpoint.writing.write_listing", fill_up)
+    config = tiny_config(**{"train.steps": 8, "train.save_every": 0.016})
+    if failures == 2:
+        with pytest.raises(CheckpointError, match=r"No space .* no step is on disk"):
+            rtj.train(config, tmp_path)
+        assert list_steps(tmp_path / "checkpoints") == []
+    else:
+        assert rtj.train(config, tmp_path)["step"] == 8
+        assert max(list_steps(tmp_path / "checkpoints")) == 8
+    out = capsys.readouterr().out
+    assert out.count("cannot save step 2 ") == 1
+    assert out.count("trying once more") == 1
 
 
 def test_a_run_of_format_1_goes_on_and_gives_its_weights(tmp_path, tfds_data_dir):
