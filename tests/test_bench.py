@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from rtj.bench import __main__ as bench
-from rtj.bench import contestants, input_speed, ours, photos
+from rtj.bench import contestants, input_speed, loop_speed, ours, photos
 from rtj.bench.crops import BATCH, Work
 from rtj.data import crop
 
@@ -144,3 +144,30 @@ def test_a_checkpoint_is_measured_beside_orbax(capsys, tmp_path):
 def test_a_bad_flag_of_the_checkpoint_bench_is_named(flag, capsys):
     assert bench.main(["checkpoint", flag]) == 2
     assert flag.split("=")[0] in capsys.readouterr().err
+
+
+def test_the_loop_is_measured_beside_the_bare_step_and_compiles_nothing_later(
+    monkeypatch, capsys
+):
+    monkeypatch.setattr(loop_speed, "_TURNS", 1)
+    assert bench.main(["loop", "--loop_steps=30", "--json"]) == 0
+    table, text = capsys.readouterr().out.rsplit("\n", 2)[:2]
+    result = json.loads(text)
+    assert min(result["loop_step_s"], result["bare_step_s"]) > 0
+    assert result["ratio"] == result["bare_step_s"] / result["loop_step_s"]
+    assert result["compiles"] == 0
+    assert "ms bare" in table
+
+
+@pytest.mark.slow
+def test_a_start_is_timed_cold_and_with_what_it_compiled(capsys, tfds_data_dir):
+    row = "--row=zero_gamma,data=digits,images=40"
+    assert bench.main(["startup", row, "--repeats=1", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert result["ratio"] == result["warm_s"] / result["cold_s"]
+    assert min(result["import_s"], result["warm_s"], result["cold_s"]) > 0
+
+
+def test_a_start_that_fails_is_an_error(capfd):
+    assert bench.main(["startup", "--row=zero_gama", "--repeats=1"]) == 1
+    assert "the run ended before its first step" in capfd.readouterr().err

@@ -45,6 +45,8 @@ LAUNCHERS = ["bash launch/local.sh", "bash launch/test.sh"]
 ELSEWHERE = [
     "python -m rtj.bench input",
     "python -m rtj.bench checkpoint",
+    "python -m rtj.bench loop",
+    "python -m rtj.bench startup",
     "python -m rtj.faults --kills=50",
 ]
 

@@ -4,11 +4,16 @@
         [--memory_images=50000] [--loop_steps=60]
     python -m rtj.bench checkpoint [--json] [--network=resnet50] [--saves=5]
         [--images_per_s=8270] [--folder=D]
+    python -m rtj.bench loop [--json] [--loop_steps=60]
+    python -m rtj.bench startup [--json] [--row=zero_gamma,data=digits] [--repeats=3]
 
 `input`: decoding and augmenting JPEGs against tf.data, DALI, torchvision and ffcv,
 those of them that are installed; see `rtj.bench.input_speed`.
 `checkpoint`: how long training waits for a save, beside Orbax alone, and how much of an
 epoch of ImageNet that is at so many images a second; D is where checkpoints would be.
+`loop`: the training loop beside its compiled step called bare.
+`startup`: seconds from the command to the first step, with and without what an earlier
+start compiled.
 Give the machine nothing else to do meanwhile. With `--json` the last line of stdout is
 one JSON object.
 """
@@ -22,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from rtj import tool
-from rtj.bench import checkpoint_cost, input_speed
+from rtj.bench import checkpoint_cost, input_speed, loop_speed, start_time
 from rtj.bench.checkpoint_cost import IMAGES_PER_S
 from rtj.errors import ConfigError
 from rtj.models import list_models
@@ -46,26 +51,34 @@ def make_parser() -> tool.Parser:
     part.add_argument("--saves", type=int, default=5)
     part.add_argument("--images_per_s", type=float, default=IMAGES_PER_S)
     part.add_argument("--folder", default=None, help="default: the temporary folder")
+    part = parts.add_parser("loop", help="what the loop costs")
+    part.add_argument("--json", action="store_true", help="JSON in the last line")
+    part.add_argument("--loop_steps", type=int, default=60, help="steps to train")
+    part = parts.add_parser("startup", help="from the command to the first step")
+    part.add_argument("--json", action="store_true", help="JSON in the last line")
+    part.add_argument("--row", default="zero_gamma,data=digits", help="of ablation.py")
+    part.add_argument("--repeats", type=int, default=3)
     return parser
 
 
 def run(arguments: Namespace) -> int:
     """Measures, prints tables, and returns the exit code."""
     _check(arguments)
-    if arguments.part == "checkpoint":
-        result, table = _checkpoint(arguments)
-    else:
-        result = input_speed.measure(
-            seconds=arguments.seconds,
-            images=arguments.images,
-            memory_images=arguments.memory_images,
-            loop_steps=arguments.loop_steps,
-        )
-        table = input_speed.describe(result)
+    result, table = _PARTS[arguments.part](arguments)
     print(table)
     if arguments.json:
         print(json.dumps(result))
     return 0
+
+
+def _input(arguments: Namespace) -> tuple[dict[str, Any], str]:
+    result = input_speed.measure(
+        seconds=arguments.seconds,
+        images=arguments.images,
+        memory_images=arguments.memory_images,
+        loop_steps=arguments.loop_steps,
+    )
+    return result, input_speed.describe(result)
 
 
 def _checkpoint(arguments: Namespace) -> tuple[dict[str, Any], str]:
@@ -79,7 +92,27 @@ def _checkpoint(arguments: Namespace) -> tuple[dict[str, Any], str]:
     return result, checkpoint_cost.describe(result)
 
 
-_LEAST = {"images": 1, "memory_images": 640, "loop_steps": 30, "saves": 1}
+def _loop(arguments: Namespace) -> tuple[dict[str, Any], str]:
+    with tempfile.TemporaryDirectory() as folder:
+        result = loop_speed.measure(Path(folder), arguments.loop_steps)
+    return result, loop_speed.describe(result)
+
+
+def _startup(arguments: Namespace) -> tuple[dict[str, Any], str]:
+    with tempfile.TemporaryDirectory() as folder:
+        result = start_time.measure(
+            Path(folder), row=arguments.row, repeats=arguments.repeats
+        )
+    return result, start_time.describe(result)
+
+
+_PARTS = {
+    "input": _input,
+    "checkpoint": _checkpoint,
+    "loop": _loop,
+    "startup": _startup,
+}
+_LEAST = {"images": 1, "memory_images": 640, "loop_steps": 30, "saves": 1, "repeats": 1}
 _POSITIVE = ("seconds", "images_per_s")
 
 

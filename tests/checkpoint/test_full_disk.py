@@ -18,7 +18,7 @@ def test_a_disk_that_fills_ends_the_run_with_6_and_room_lets_it_go_on(tmp_path):
     workdir = tmp_path / "run"
     command = [sys.executable, "-m", "rtj.main", *FLAGS, f"--workdir={workdir}"]
     command += ["--config.train.save_every=0.04", "--config.train.log_every=1000"]
-    command += ["--config.train.steps=300", "--config.mesh.devices=1"]
+    command += ["--config.train.steps=100", "--config.mesh.devices=1"]
 
     def start():
         return subprocess.Popen(
@@ -36,18 +36,17 @@ def test_a_disk_that_fills_ends_the_run_with_6_and_room_lets_it_go_on(tmp_path):
     resource.prlimit(child.pid, resource.RLIMIT_FSIZE, (4096, 4096))
     out, error = child.communicate(timeout=300)
     assert child.returncode == 6, error
-    # Beside ours asyncio tells of what TensorStore was still writing.
+    # Beside ours, even within our line, asyncio tells of what was still being written.
     assert f'File "{ROOT / "rtj"}/' not in error
     assert "trying once more" in out
     saved = newest_step(workdir / "checkpoints")
-    (line,) = (line for line in error.splitlines() if line.startswith("rtj: "))
-    assert line.startswith("rtj: cannot save step ")
-    assert f"step {saved} is on disk" in line
+    assert error.count("rtj: cannot save step ") == 1
+    assert f"step {saved} is on disk" in error
 
     child = start()
     out, error = child.communicate(timeout=300)
     assert child.returncode == 0, error
     assert f"resuming at step {saved}" in out
-    assert json.loads(out.splitlines()[-1])["step"] == 300
+    assert json.loads(out.splitlines()[-1])["step"] == 100
     names = {path.name for path in (workdir / "checkpoints").iterdir()}
     assert all(name.isdecimal() for name in names)
