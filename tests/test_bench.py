@@ -85,6 +85,7 @@ def test_the_ratio_is_ours_over_the_best_peer_of_the_same_contest():
     assert ratio(rates, antialias=True, full=True) is None
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table_and_one_json_line(capsys, monkeypatch):
     only = [entry for entry in contestants.CONTESTANTS if "rtj" in entry.name]
     monkeypatch.setattr(input_speed, "CONTESTANTS", only[:2])
@@ -146,6 +147,7 @@ def test_a_bad_flag_of_the_checkpoint_bench_is_named(flag, capsys):
     assert flag.split("=")[0] in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_loop_is_measured_beside_the_bare_step_and_compiles_nothing_later(
     monkeypatch, capsys
 ):

@@ -43,6 +43,7 @@ def test_only_the_newest_of_several_checkpoints_is_damaged_by_one_bit(tmp_path):
     assert changed == 1
 
 
+@pytest.mark.slow
 def test_two_runs_that_differ_anywhere_are_told_apart(tmp_path):
     config = faults.small_config(3)
     one, other = tmp_path / "one", tmp_path / "other"

@@ -137,6 +137,7 @@ def test_a_run_starts_from_the_weights_it_is_given(tiny_config, trained, tmp_pat
     assert_same_state(final_state(config, tmp_path).params, want.params)
 
 
+@pytest.mark.slow
 def test_a_fresh_classifier_is_the_seeds_and_the_rest_is_the_weights(
     tiny_config, trained, tmp_path
 ):

@@ -129,6 +129,7 @@ def test_no_traceback_reaches_the_user_of_a_real_process(run_rtj, tmp_path):
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_the_last_line_is_json_and_the_same_command_again_does_not_train(
     run_rtj, tmp_path
 ):
@@ -151,6 +152,7 @@ def test_the_last_line_is_json_and_the_same_command_again_does_not_train(
     assert line["top1"] == result["top1"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_exits_3_and_the_rerun_goes_on(repo_root, tmp_path, number):
     workdir = tmp_path / "run"

@@ -61,6 +61,7 @@ def test_a_process_with_other_images_is_named(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_workdir_that_one_process_has_for_itself_is_named(tmp_path):
     folders = [tmp_path / name for name in ("host0", "host1")]
     for folder in folders:
@@ -73,6 +74,7 @@ def test_a_workdir_that_one_process_has_for_itself_is_named(tmp_path):
     assert not (folders[0] / "run/checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_a_process_that_never_starts_is_named(tmp_path):
     flags = [WAIT, f"--workdir={tmp_path / 'run'}"]
     begun = time.monotonic()

@@ -11,6 +11,7 @@ from rtj.inputs import training_batches
 from rtj.sharding import device_batches, make_mesh, split_largest_axes
 
 DEVICES, STEPS = 8, 4
+pytestmark = pytest.mark.slow  # the runs that they share take 12 seconds
 
 
 def make(tiny_config, sharded):

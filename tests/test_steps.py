@@ -67,6 +67,7 @@ def test_four_micro_batches_of_eight_are_a_batch_of_thirty_two(tiny_config, devi
     np.testing.assert_allclose(whole, parts, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_micro_batches_are_mixed_as_the_whole_batch_is(tiny_config):
     whole, parts = (
         losses(tiny_config(**CALM, **MIXING, **{"train.accumulate": n}), steps=4)[0]
@@ -228,6 +229,7 @@ def test_the_step_leaves_three_all_reduces_when_groups_fit_a_device(
         assert exchange not in program
 
 
+@pytest.mark.slow
 def test_options_of_what_is_off_leave_the_program_as_it_is(tiny_config):
     options = {
         "tricks.mixup_lambda": "example",

@@ -43,6 +43,7 @@ def signal_in(monkeypatch):
     return lambda place, number: patch(*places[place](), number)
 
 
+@pytest.mark.slow
 def test_a_signal_anywhere_saves_once_and_the_next_call_goes_on(
     tiny_config, tmp_path, signal_in
 ):

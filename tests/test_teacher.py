@@ -65,6 +65,7 @@ def run(config):
         yield state, metrics, batch
 
 
+@pytest.mark.slow
 def test_the_loss_of_a_step_is_of_the_mixed_images_shown_to_both(student):
     half = {"tricks.mixup": 100.0, "tricks.temperature": 20.0}  # lambda is about 1/2
     config = student("distill_mixup", **half, **{"train.steps": 1})
@@ -126,6 +127,7 @@ def test_a_run_with_a_teacher_and_an_average_resumes_bit_for_bit(student, tmp_pa
     )
 
 
+@pytest.mark.slow
 def test_other_weights_under_the_same_path_are_refused_on_resume(
     tiny_config, teacher, tmp_path
 ):

@@ -222,6 +222,7 @@ def run_that_stalls(tiny_config, tmp_path, monkeypatch):
     return config, tmp_path, stalls
 
 
+@pytest.mark.slow
 def test_a_run_notices_a_stall_in_steps_saves_and_evaluations_and_goes_on(
     run_that_stalls,
 ):

@@ -173,6 +173,7 @@ def test_one_of_several_processes_does_not_try_again(tmp_path):
             saver.finish(make_state(10), None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failures", [1, 2])
 def test_training_shows_a_failed_save_at_once_and_ends_at_the_second(
     failures, tiny_config, tmp_path, monkeypatch, capsys

@@ -123,6 +123,7 @@ def thousand_classes(tmp_path):
     return root
 
 
+@pytest.mark.slow
 def test_an_unpacked_imagenet_goes_through_prepare_train_and_evaluate(
     thousand_classes, tiny_config, tmp_path
 ):

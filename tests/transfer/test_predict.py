@@ -91,6 +91,7 @@ def predicted(command, folder_run, tmp_path):
     return of
 
 
+@pytest.mark.slow
 def test_masks_are_what_evaluation_counts_and_of_the_images_size(predicted, evaluated):
     images, run = predicted("segmentation")
     confusion = np.zeros((3, 3), int)
@@ -110,6 +111,7 @@ def test_masks_are_what_evaluation_counts_and_of_the_images_size(predicted, eval
     np.testing.assert_array_equal(confusion, sum(step["confusion"] for step in steps))
 
 
+@pytest.mark.slow
 def test_boxes_are_evaluations_in_pixels_of_the_image(predicted, evaluated):
     images, _ = predicted("detection")
     rows = {}

@@ -15,6 +15,7 @@ from tests.transfer.runs import SCORES, TASKS, tiny
 TOGETHER = "transfer runs"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_three_steps_a_stop_and_three_more_are_six_bit_for_bit(
     task, whole_run, built, tmp_path
@@ -38,6 +39,7 @@ def test_three_steps_a_stop_and_three_more_are_six_bit_for_bit(
         assert result[name] == first[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_one_and_four_devices_see_the_same_examples_and_losses(task, whole_run, built):
     one, four = (built(tiny(task, **{"mesh.devices": n})) for n in (1, 4))

@@ -154,6 +154,7 @@ def test_the_loss_is_the_mean_of_four_reported_sums(step, state, batch):
     assert all(leaf.any() for leaf in jax.tree.leaves(grads))
 
 
+@pytest.mark.slow
 def test_eight_devices_compute_the_loss_of_one(step, state, batch, meshes):
     mesh = meshes[1]
     placed = (
