@@ -78,7 +78,7 @@ def evaluate(
     preflight.check_data(peers, experiment)
     with Watchdog(config.train.stall_s, Path(workdir), peers, on_stall) as watchdog:
         preflight.check_start(peers, newest_step(directory))
-        restored = restore_newest(directory, experiment.init_state(), peers=peers)
+        restored = restore_newest(directory, experiment.abstract_state(), peers=peers)
         for line in restored.passed_over:
             _log.warning(line)
         state = restored.state

@@ -76,8 +76,13 @@ class Program:
         )
 
     def abstract_state(self) -> TrainState:
-        """The shapes and dtypes of a state; nothing is computed."""
-        return jax.eval_shape(self._fresh_state, jax.random.key(0))
+        """The shapes, dtypes and shardings of a state; nothing is computed."""
+        state = jax.eval_shape(self._fresh_state, jax.random.key(0))
+        return jax.tree.map(
+            lambda leaf, sharding: leaf.update(sharding=sharding),
+            state,
+            jax.tree.broadcast(self.state_sharding, state),
+        )
 
     def _fresh_state(self, key: jax.Array) -> TrainState:
         tricks = self.config.tricks

@@ -1,6 +1,6 @@
 """The training loop, a page of named steps.
 
-train = check -> resume or start -> (step -> report -> save -> evaluate)* -> end
+train = prepare -> resume or start -> (step -> report -> save -> evaluate)* -> end
 """
 
 import json
@@ -19,7 +19,7 @@ from rtj.evaluation import run_evaluation
 from rtj.experiment import Experiment, build
 from rtj.initial_weights import open_initial_weights
 from rtj.inputs import training_batches
-from rtj.peers import connect
+from rtj.peers import Peers, connect
 from rtj.profile import ProfileSteps, check_profile
 from rtj.reporter import Callback
 from rtj.run_log import RunLog
@@ -81,6 +81,25 @@ def train(
         if peers.lead:
             print(f"{workdir} is finished; nothing to train")
         return finished
+    experiment = _prepare(config, workdir, peers, profile)
+    with ExitStack() as stack:
+        log = stack.enter_context(RunLog(workdir, enabled=peers.lead))
+        if peers.lead:
+            print(describe(experiment, workdir), flush=True)
+            log.write(describe(experiment, workdir))
+        run, state = start(
+            experiment, workdir, peers, callbacks, profile, log, on_stall, stack
+        )
+        state = _train_to_end(run, state)
+        result = _finish(run, state)
+        log.write(f"finished: {json.dumps(result)}")
+        return result
+
+
+def _prepare(
+    config: ConfigDict, workdir: Path, peers: Peers, profile: ProfileSteps | None
+) -> Experiment:
+    """Data, programs and first weights, checked; the workdir is there then."""
     experiment = build(config)
     if not is_run_folder(workdir):  # else it goes on from its checkpoint
         task = experiment.task
@@ -98,18 +117,7 @@ def train(
         classes=experiment.task.class_names(experiment.train_source),
     )
     preflight.check_workdir_is_shared(peers, workdir)
-    with ExitStack() as stack:
-        log = stack.enter_context(RunLog(workdir, enabled=peers.lead))
-        if peers.lead:
-            print(describe(experiment, workdir), flush=True)
-            log.write(describe(experiment, workdir))
-        run, state = start(
-            experiment, workdir, peers, callbacks, profile, log, on_stall, stack
-        )
-        state = _train_to_end(run, state)
-        result = _finish(run, state)
-        log.write(f"finished: {json.dumps(result)}")
-        return result
+    return experiment
 
 
 def _train_to_end(run: Run, state: TrainState) -> TrainState:

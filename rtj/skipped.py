@@ -117,15 +117,15 @@ class SkippedSteps:
         indices = np.asarray(multihost_utils.process_allgather(index, tiled=True))
         examples = indices[indices >= 0].tolist()
         checkpoint = self._newest_checkpoint()
+        wanted = len(examples) if self._enabled else _SHOWN
+        names = example_names(self._source, examples[:wanted])
         if self._enabled:
-            names = example_names(self._source, examples)
             facts = {name: values.get(name) for name in _LABELS}
             self._write(
                 {"step": step, "reason": reason, **facts, "checkpoint": checkpoint}
                 | {"index": examples, "names": names}
             )
-        names = example_names(self._source, examples[:_SHOWN])
-        return _in_short(step, values, examples, names, checkpoint)
+        return _in_short(step, values, examples, names[:_SHOWN], checkpoint)
 
     def _write(self, record: Record) -> None:
         file = self._file or self._open(lambda record: True)

@@ -157,7 +157,8 @@ def _state(experiment: Experiment, checkpoints: Path, peers: Peers) -> Restored:
     preflight.check_start(peers, newest)
     if newest is None:
         return Restored(experiment.first_state(), None)
-    return restore_newest(checkpoints, experiment.init_state(), peers=peers, mend=True)
+    like = experiment.abstract_state()
+    return restore_newest(checkpoints, like, peers=peers, mend=True)
 
 
 def _retention(experiment: Experiment) -> Retention:

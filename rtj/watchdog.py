@@ -24,6 +24,7 @@ from typing import TypeVar
 
 import jax
 
+from rtj.checkpoint.step_folders import newest_step
 from rtj.errors import NoProgress
 from rtj.peers import ALONE, Peers
 
@@ -198,11 +199,8 @@ def show_stacks(path: Path) -> str:
 
 
 def _newest_checkpoint(workdir: Path) -> str:
-    """By the folders' names: what holds open files may be what stands still."""
-    folder = workdir / "checkpoints"
-    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    steps = [int(name) for name in names if name.isdecimal()]
-    return f"is of step {max(steps)}" if steps else "does not exist"
+    newest = newest_step(workdir / "checkpoints")
+    return "does not exist" if newest is None else f"is of step {newest}"
 
 
 def _in_time(function: Callable[[], T]) -> T | None:

@@ -112,6 +112,23 @@ def run_rtj() -> Callable[..., subprocess.CompletedProcess[str]]:
 
 
 @pytest.fixture(scope="session")
+def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs a program given as text in a Python of its own, from the repository root."""
+
+    def run(program: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=ROOT,
+            timeout=timeout,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
 def tiny_config() -> Callable[..., Any]:
     """Makes a config that trains on real digits in seconds: 14 pixels, width 4.
 

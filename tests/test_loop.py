@@ -128,35 +128,6 @@ def test_evaluation_and_saving_happen_every_so_many_epochs(tiny_config, tmp_path
     assert saved == [6, 7]  # the newest two are kept
 
 
-def test_the_best_and_one_every_so_many_epochs_stay_after_a_stop_too(
-    tiny_config, tmp_path, monkeypatch
-):
-    """Evaluated and saved every 2 of 125 steps, the one of every 6 to stay."""
-    config = tiny_config(
-        **{
-            "train.steps": 11,
-            "train.eval_every": 0.016,
-            "train.save_every": 0.016,
-            "checkpoint.keep": 1,
-            "checkpoint.keep_best": 1,
-            "checkpoint.keep_every": 0.048,
-        }
-    )
-    # Of steps 2, 4, 6, once more 6, whose checkpoint is older than it, 8, 10, 11.
-    top1 = iter([0.1, 0.9, 0.2, 0.2, 0.3, 0.4, 0.5])
-
-    def evaluate(experiment, variables, should_stop, keep_rows):
-        keep_rows(np.zeros((1, 3), np.int32))
-        return {"top1": next(top1)}
-
-    monkeypatch.setattr("rtj.loop.run_evaluation", evaluate)
-    with pytest.raises(Stopped):
-        rtj.train(config, tmp_path, callbacks=[stop_at(7)])
-    rtj.train(config, tmp_path)
-    saved = sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir())
-    assert saved == [4, 6, 11]
-
-
 def test_a_stop_during_evaluation_saves_and_the_rerun_evaluates(
     tiny_config, tmp_path, monkeypatch
 ):

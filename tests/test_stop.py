@@ -75,22 +75,48 @@ def test_an_interrupt_before_training_ends_at_once_with_nothing_written(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.fixture
+def ready_child(repo_root):
+    """Starts a program, given as text, that prints 'ready'; waits until it has."""
+
+    def start(program):
+        child = subprocess.Popen(
+            [sys.executable, "-c", program], cwd=repo_root, stdout=subprocess.PIPE
+        )
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"ready\n"
+        return child
+
+    return start
+
+
+def test_a_second_signal_ends_at_once(ready_child):
+    child = ready_child(
+        "import time\n"
+        "from rtj.stop import StopRequest\n"
+        "with StopRequest():\n"
+        "    print('ready', flush=True)\n"
+        "    time.sleep(60)\n"
+        "    time.sleep(60)\n"
+    )
+    child.send_signal(signal.SIGTERM)
+    with pytest.raises(subprocess.TimeoutExpired):
+        child.wait(timeout=0.5)
+    child.send_signal(signal.SIGTERM)
+    assert child.wait(timeout=10) == -signal.SIGTERM
+
+
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_ends_a_process_whose_main_thread_is_in_c_code(
-    repo_root, second
+    ready_child, second
 ):
-    program = (
+    child = ready_child(
         "import hashlib\n"
         "from rtj.stop import StopRequest, end_at_second_signal\n"
         "with end_at_second_signal(), StopRequest():\n"
         "    print('ready', flush=True)\n"
         "    hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)\n"
     )
-    child = subprocess.Popen(
-        [sys.executable, "-c", program], cwd=repo_root, stdout=subprocess.PIPE
-    )
-    assert child.stdout is not None
-    assert child.stdout.readline() == b"ready\n"
     for number in (signal.SIGUSR1, second):
         with pytest.raises(subprocess.TimeoutExpired):
             child.wait(timeout=0.5)
@@ -99,20 +125,13 @@ def test_a_second_signal_ends_a_process_whose_main_thread_is_in_c_code(
     assert child.wait(timeout=60) in (128 + second, -second)
 
 
-def test_one_signal_alone_does_not_end_it(repo_root):
-    program = (
+def test_one_signal_alone_does_not_end_it(run_python):
+    done = run_python(
         "import os, signal, time\n"
         "from rtj.stop import StopRequest, end_at_second_signal\n"
         "with end_at_second_signal(), StopRequest() as stop:\n"
         "    os.kill(os.getpid(), signal.SIGUSR1)\n"
         "    time.sleep(0.2)\n"
         "print(stop.requested, signal.set_wakeup_fd(-1))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=repo_root,
-        capture_output=True,
-        text=True,
-        check=True,
     )
     assert done.stdout == "SIGUSR1 -1\n"

@@ -1,8 +1,6 @@
 """The watchdog: what counts as progress, what it shows, whom it tells."""
 
 import os
-import subprocess
-import sys
 import threading
 import time
 import warnings
@@ -78,9 +76,9 @@ def test_the_limit_is_stall_s_or_twenty_of_the_longest_recent_step(tmp_path):
 
 
 def test_a_stall_is_called_once_and_again_after_progress(tmp_path):
-    (tmp_path / "checkpoints/12").mkdir(parents=True)
-    (tmp_path / "checkpoints/7").mkdir()
-    (tmp_path / "checkpoints/14.orbax-checkpoint-tmp").mkdir()
+    for name in ("12", "7", "14.orbax-checkpoint-tmp"):
+        (tmp_path / "checkpoints" / name).mkdir(parents=True)
+        (tmp_path / "checkpoints" / name / "file").touch()
     stalls = Stalls()
     with Watchdog(0.1, tmp_path, on_stall=stalls) as dog:
         for step in (12, 13):
@@ -172,7 +170,7 @@ def test_the_first_that_notices_tells_the_others(tmp_path):
 
 
 def test_the_command_line_ends_with_7_whatever_the_main_thread_is_stuck_in(
-    repo_root, tmp_path
+    run_python, tmp_path
 ):
     program = (
         "import functools, hashlib, pathlib\n"
@@ -184,14 +182,7 @@ def test_the_command_line_ends_with_7_whatever_the_main_thread_is_stuck_in(
         "    dog.progress(2)\n"
         "    hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=repo_root,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    done = run_python(program, timeout=60)
     assert done.returncode == NoProgress.exit_code == 7, done.stderr
     last = done.stderr.splitlines()[-1]
     assert last.startswith("rtj: no progress for ")

@@ -6,7 +6,8 @@ a folder without content counts as the newest step, a save at or below the newes
 is left out in silence, and a failed one shows at the save after the next.
 
 - `record`: what is kept beside a state, with a checksum of every leaf;
-- `reading`: the newest state whose checksums hold, the bad ones set aside;
+- `damage`: the newest checkpoint that is whole, and what counts as damage;
+- `reading`: a whole state from it, the bad ones set aside; `variables`: weights alone;
 - `writing`: saves, their errors, free space;
 - `retention`: which old ones stay;
 - `step_folders`: the folders, one a step.

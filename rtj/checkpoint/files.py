@@ -9,7 +9,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from rtj.checkpoint.record import Damage
+from rtj.checkpoint.damage import Damage
 
 LISTING = "files.json"
 _TIMESTAMP = "commit_success.txt"  # Orbax restores without it

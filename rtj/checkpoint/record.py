@@ -15,6 +15,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from rtj.checkpoint.damage import Damage
 from rtj.checkpoint.leaves import checksums, layouts
 
 FORMAT_VERSION = 2
@@ -23,10 +24,6 @@ _OWN = "own_sha256"
 
 Evaluation = dict[str, float]
 Record = dict[str, Any]
-
-
-class Damage(Exception):
-    """What is on disk is not what was written; the text says where."""
 
 
 def make_record(tree: Any, config_hash: str, evaluation: Evaluation | None) -> Record:

@@ -8,32 +8,29 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from rtj.checkpoint import damage
 from rtj.checkpoint.files import check_files
 from rtj.checkpoint.record import check_leaves, read_record
-from rtj.checkpoint.step_folders import list_steps
 from rtj.errors import CheckpointError
 
 _COLLECTIONS = ("params", "batch_stats")
 _log = logging.getLogger(__name__)
 
 
-def newest_variables(directory: Path) -> tuple[int, dict[str, Any]]:
-    """The newest step under `directory` whose weights are whole, and these.
+def newest_variables(directory: Path) -> dict[str, Any]:
+    """`restore_variables` of the newest step under `directory` whose weights are whole.
 
     A damaged one is logged and passed over; nothing is moved.
 
     Raises:
-        CheckpointError: there is none.
+        CheckpointError: there is none, or the newest is of another format version.
     """
-    problems = []
-    for step in reversed(list_steps(directory)):
-        try:
-            return step, restore_variables(directory / str(step))
-        except CheckpointError as error:
-            _log.warning("%s; passed over", error)
-            problems.append(str(error))
-    found = f" is whole ({'; '.join(problems)})" if problems else ""
-    raise CheckpointError(f"no checkpoint under {directory}{found}")
+    variables, damaged = damage.newest_whole(
+        directory, lambda step: _restore(directory / str(step))
+    )
+    for step, why in damaged.items():
+        _log.warning("%s: %s", directory, damage.passed_over(step, why))
+    return variables
 
 
 def restore_variables(step: Path) -> dict[str, Any]:
@@ -48,12 +45,17 @@ def restore_variables(step: Path) -> dict[str, Any]:
         CheckpointError: not there, not whole, or of another format version.
     """
     try:
-        record = read_record(step)
-        check_files(step)
-        tree = _read((step / "state").absolute())
-        check_leaves(record, tree)
+        return _restore(step)
     except Exception as error:
         raise CheckpointError(f"cannot restore {str(step)!r}: {error}") from error
+
+
+def _restore(step: Path) -> dict[str, Any]:
+    record = read_record(step)
+    check_files(step)
+    with damage.reading():
+        tree = _read((step / "state").absolute())
+    check_leaves(record, tree)
     return tree.get("average", tree)
 
 

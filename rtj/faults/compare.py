@@ -24,7 +24,7 @@ def differences(config: ConfigDict, one: Path, other: Path) -> list[str]:
     optimizer, loss scale, average), the history of metrics, the predictions of the last
     evaluation and the result, but for its speed and folder.
     """
-    like = build(config).init_state()
+    like = build(config).abstract_state()
     return [
         *_states(
             *(restore_newest(run / "checkpoints", like).state for run in (one, other))

@@ -78,7 +78,7 @@ def read_run_folder(path: Path) -> WeightFile:
         raise unreadable(path, "it holds no checkpoints of rtj")
     folder, step = found
     if step is None:
-        _, variables = newest_variables(folder)
+        variables = newest_variables(folder)
     else:
         variables = restore_variables(folder / str(step))
     config = read_config(path)

@@ -17,12 +17,13 @@ from rtj.checkpoint import Checkpointer, Retention, restore_newest
 from rtj.checkpoint.files import write_listing
 from rtj.checkpoint.leaves import checksums
 from rtj.checkpoint.step_folders import list_steps
-from rtj.errors import CheckpointError
+from rtj.errors import CheckpointError, Stopped
 from rtj.parts import make_model
 from rtj.saving import Saver
 from rtj.sharding import make_mesh
 from rtj.weights.run_folder import read_config
 from tests.checkpoint.states import assert_is_step, make_state, save_steps
+from tests.test_loop import stop_at
 
 FORMAT_1 = Path(__file__).parents[1] / "fixtures/checkpoint_v1"
 
@@ -171,6 +172,35 @@ def test_one_of_several_processes_does_not_try_again(tmp_path):
         fail_commits(checkpoints, 1)
         with pytest.raises(CheckpointError, match="no step is on disk"):
             saver.finish(make_state(10), None)
+
+
+def test_the_best_and_one_every_so_many_epochs_stay_after_a_stop_too(
+    tiny_config, tmp_path, monkeypatch
+):
+    """Evaluated and saved every 2 of 125 steps, the one of every 6 to stay."""
+    config = tiny_config(
+        **{
+            "train.steps": 11,
+            "train.eval_every": 0.016,
+            "train.save_every": 0.016,
+            "checkpoint.keep": 1,
+            "checkpoint.keep_best": 1,
+            "checkpoint.keep_every": 0.048,
+        }
+    )
+    # Of steps 2, 4, 6, once more 6, whose checkpoint is older than it, 8, 10, 11.
+    top1 = iter([0.1, 0.9, 0.2, 0.2, 0.3, 0.4, 0.5])
+
+    def evaluate(experiment, variables, should_stop, keep_rows):
+        keep_rows(np.zeros((1, 3), np.int32))
+        return {"top1": next(top1)}
+
+    monkeypatch.setattr("rtj.loop.run_evaluation", evaluate)
+    with pytest.raises(Stopped):
+        rtj.train(config, tmp_path, callbacks=[stop_at(7)])
+    rtj.train(config, tmp_path)
+    saved = sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir())
+    assert saved == [4, 6, 11]
 
 
 @pytest.mark.slow

@@ -9,14 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import rtj
-from rtj import main
-from rtj.config import config_hash, flatten
 from rtj.data import sources
 from rtj.data.folder_source import FolderSource
 from rtj.data.pipeline import eval_batches
 from rtj.data.subset import Subset
-from rtj.errors import ConfigError, DataError
+from rtj.errors import DataError
 
 
 def encoded(value, kind="PNG"):
@@ -304,30 +301,3 @@ def test_a_relative_path_starts_at_the_working_directory(tree, monkeypatch):
     assert examples("folder:images", "train") == examples(name, "train")
     monkeypatch.setenv("HOME", str(root.parent))
     assert examples("folder:~/images", "train") == examples(name, "train")
-
-
-@pytest.mark.parametrize("data", ["folder:/some/path", "tar:a=b/c d", "folder:~/x:y"])
-def test_a_path_is_a_config_value_with_imagenets_recipe(repo_root, data):
-    argument = f"--config={repo_root}/configs/ablation.py:zero_gamma,data={data}"
-    _, config = main.parse(["rtj.main", argument])
-    imagenet = rtj.get_config("ablation:zero_gamma,data=imagenet")
-    assert config.data.name == data
-    assert flatten(config) == flatten(imagenet) | {"data.name": data}
-    assert config_hash(config) != config_hash(imagenet)
-    assert main.default_workdir(config).parent.name == "runs"
-
-
-@pytest.mark.parametrize("rest", ["b", "b=c", "b/c=d"])
-def test_a_comma_in_a_path_is_an_error_that_says_so(rest):
-    with pytest.raises(
-        ConfigError, match=r"'b.*' is unknown; .*a value holds no comma"
-    ):
-        rtj.get_config(f"ablation:zero_gamma,data=folder:/a,{rest}")
-
-
-@pytest.mark.parametrize("data", ["folder:", "tar:", "folders:/x"])
-def test_a_name_without_a_path_is_an_error_that_lists_the_forms(data):
-    with pytest.raises(ConfigError, match=r"tfds:NAME \| folder:PATH \| tar:PATH"):
-        rtj.get_config(f"ablation:zero_gamma,data={data}")
-    with pytest.raises(DataError, match="folder:PATH and tar:PATH"):
-        sources.open_source(data, "train")

@@ -140,6 +140,16 @@ def test_evaluation_of_a_split_smaller_than_a_process_share(textured_source):
     assert len(part) == 1 and not part[0]["mask"].any()
 
 
+def four_threads(source):
+    return pipeline.eval_batches(
+        source,
+        batch_size=2,
+        image_size=6,
+        eval_resize=8,
+        reading=Reading(workers=4),
+    )
+
+
 def test_no_thread_is_left_at_the_end_or_after_close(textured_source, no_new_threads):
     train(textured_source)
     batches = pipeline.train_batches(
@@ -160,13 +170,7 @@ def test_no_thread_is_left_at_the_end_or_after_close(textured_source, no_new_thr
 
 
 def test_a_dropped_iterator_ends_its_threads(textured_source, no_new_threads):
-    batches = pipeline.eval_batches(
-        textured_source,
-        batch_size=2,
-        image_size=6,
-        eval_resize=8,
-        reading=Reading(workers=4),
-    )
+    batches = four_threads(textured_source)
     next(batches)
     del batches
     gc.collect()
@@ -182,13 +186,7 @@ def test_a_thread_that_got_no_chunk_is_joined_too(textured_source, monkeypatch):
 
     before = set(threading.enumerate())
     monkeypatch.setattr(threading.Thread, "run", start_late)
-    batches = pipeline.eval_batches(
-        textured_source,
-        batch_size=2,
-        image_size=6,
-        eval_resize=8,
-        reading=Reading(workers=4),
-    )
+    batches = four_threads(textured_source)
     next(batches)
     waiting = set(threading.enumerate()) - before
     assert len(waiting) > 1

@@ -3,8 +3,6 @@
 import io
 import json
 import os
-import subprocess
-import sys
 import tarfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -196,20 +194,14 @@ def test_a_source_that_is_dropped_closes_its_files(shards):
         assert open_files() == before
 
 
-def test_files_that_are_open_when_python_ends_say_nothing(shards, repo_root):
+def test_files_that_are_open_when_python_ends_say_nothing(shards, run_python):
     name, _ = shards(split("train", 3, 1))
     code = (
         "from rtj.data import sources\n"
         f"source = sources.open_source({name!r}, 'train')\n"
         "print([source[i]['label'] for i in range(3)])"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=repo_root,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = run_python(code)
     assert (done.stdout, done.stderr) == ("[0, 1, 2]\n", "")
 
 

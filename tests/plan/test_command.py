@@ -2,8 +2,6 @@
 
 import importlib.util
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -99,7 +97,7 @@ def test_a_batch_that_cannot_fit_is_a_plan_too(plan_here):
     assert plan["step_s"] is None and plan["max_batch"] is None
 
 
-def test_every_chip_of_every_kind_is_one_device():
+def test_every_chip_of_every_kind_is_one_device(run_python):
     pytest.importorskip("libtpu", reason=NEEDS)
     code = (
         "from rtj.plan import aot, chips\n"
@@ -108,11 +106,5 @@ def test_every_chip_of_every_kind_is_one_device():
         "    topology = chips.parse_topology(text)\n"
         "    assert aot.topology_mesh(topology).size == topology.chips, text\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_python(code)
     assert done.returncode == 0, done.stderr
