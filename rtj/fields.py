@@ -134,6 +134,8 @@ FIELDS: dict[str, Check] = {
     "model.bn_momentum": _number(0, 1, open_high=True),
     "model.bn_epsilon": _optional(_number(0)),
     "model.dropout": _optional(_number(0, 1, open_high=True)),
+    "model.gram_norm": _optional(_BOOL),
+    "model.recompute": _optional(_BOOL),
     "model.small_images": _optional(_BOOL),
     "model.stem_pool": _optional(_BOOL),
     "model.width": _optional(_integer(1)),

@@ -7,11 +7,15 @@ which makes the result independent of the number of devices and, when a group
 lies on one device, free of communication.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
+
+from rtj.models.gram_norm import pointwise_norm
 
 
 class BatchNorm(nn.Module):
@@ -37,34 +41,73 @@ class BatchNorm(nn.Module):
     scale_init: Initializer = nn.initializers.ones
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        channels = x.shape[-1]
-        param_dtype = jnp.promote_types(jnp.float32, x.dtype)
-        scale = self.param("scale", self.scale_init, (channels,), param_dtype)
-        bias = self.param("bias", nn.initializers.zeros, (channels,), param_dtype)
-        running_mean = self.variable(
-            "batch_stats", "mean", jnp.zeros, (channels,), param_dtype
-        )
-        running_var = self.variable(
-            "batch_stats", "var", jnp.ones, (channels,), param_dtype
-        )
+    def __call__(
+        self,
+        x: jax.Array,
+        *,
+        train: bool,
+        kernel: jax.Array | None = None,
+        pool: Callable[[jax.Array], jax.Array] | None = None,
+    ) -> jax.Array:
+        """Normalise x, (N, ..., C), or the convolution of x with a 1x1 kernel.
+
+        Args:
+            train: take statistics of x and move the running ones; else use these.
+            kernel: (K, C), for x of (N, ..., K): see `rtj.models.gram_norm`.
+            pool: a maximum over windows of x, taken before the normalisation, which
+                is monotonic, so that less is normalised and kept. The statistics are
+                those of the whole x.
+        """
+        channels = x.shape[-1] if kernel is None else kernel.shape[-1]
+        dtype = jnp.promote_types(jnp.float32, x.dtype)
+        scale = self.param("scale", self.scale_init, (channels,), dtype)
+        bias = self.param("bias", nn.initializers.zeros, (channels,), dtype)
+        mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), dtype)
+        var = self.variable("batch_stats", "var", jnp.ones, (channels,), dtype)
         if not train:
-            return _normalize(
-                x, running_mean.value, running_var.value, scale, bias, self
-            )
-        grouped = _split_groups(x, self.group_size)
-        mean, var = _moments(grouped, jax.lax.stop_gradient(running_mean.value))
+            if kernel is not None:
+                x = x @ kernel
+            if pool is not None:
+                x = _pool_as_if_after(pool, x, scale)
+            return _normalize(x, mean.value, var.value, scale, bias, self)
+        if kernel is not None:
+            grouped = _split_groups(x, self.group_size)
+            y, *moments = pointwise_norm(grouped, kernel, scale, bias, self.epsilon)
+        else:
+            y, *moments = self._direct(x, mean.value, scale, bias, pool)
         if not self.is_initializing():
-            for running, value in ((running_mean, mean), (running_var, var)):
-                now = value.mean(axis=0)
-                running.value = self.momentum * running.value + (
-                    (1 - self.momentum) * now
-                )
-        per_group = (mean.shape[0],) + (1,) * (x.ndim - 1) + (channels,)
+            for running, value in zip((mean, var), moments, strict=True):
+                old, now = running.value, value.mean(axis=0)
+                running.value = self.momentum * old + (1 - self.momentum) * now
+        return y.reshape(-1, *y.shape[2:]).astype(self.dtype)
+
+    def _direct(
+        self,
+        x: jax.Array,
+        running_mean: jax.Array,
+        scale: jax.Array,
+        bias: jax.Array,
+        pool: Callable[[jax.Array], jax.Array] | None,
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """x normalised, (groups, group_size, ..., C); mean and variance (groups, C)."""
+        sign = jnp.ones_like(scale)
+        if pool is not None:
+            # Of x itself nothing more is asked, or it would be kept beside sign * x.
+            sign = jnp.where(scale < 0, -1, 1).astype(scale.dtype)
+            x = x * sign.astype(x.dtype)
+        shift = jax.lax.stop_gradient(running_mean * sign)
+        mean, var = _moments(_split_groups(x, self.group_size), shift)
+        kept = _split_groups(x if pool is None else pool(x), self.group_size)
+        per_group = (mean.shape[0],) + (1,) * (x.ndim - 1) + (x.shape[-1],)
         y = _normalize(
-            grouped, mean.reshape(per_group), var.reshape(per_group), scale, bias, self
+            kept,
+            mean.reshape(per_group),
+            var.reshape(per_group),
+            scale * sign,
+            bias,
+            self,
         )
-        return y.reshape(x.shape)
+        return y, mean * sign, var
 
 
 def _split_groups(x: jax.Array, group_size: int) -> jax.Array:
@@ -103,3 +146,11 @@ def _normalize(
 ) -> jax.Array:
     gain = scale * jax.lax.rsqrt(var + norm.epsilon)
     return ((x.astype(mean.dtype) - mean) * gain + bias).astype(norm.dtype)
+
+
+def _pool_as_if_after(
+    pool: Callable[[jax.Array], jax.Array], x: jax.Array, scale: jax.Array
+) -> jax.Array:
+    """What of x the maximum after a line of slope `scale` would choose."""
+    sign = jnp.where(scale < 0, -1, 1).astype(x.dtype)
+    return pool(x * sign) * sign

@@ -8,6 +8,7 @@ from flax import linen as nn
 from rtj.errors import ConfigError
 from rtj.models import layers
 from rtj.models.layers import ModuleDef
+from rtj.models.pointwise import pointwise_conv_norm
 from rtj.models.squeeze_excite import SqueezeExcite
 
 StrideIn = Literal["1x1", "3x3"]
@@ -18,7 +19,8 @@ class Shortcut(nn.Module):
     """Projection of the shortcut: optional average pool, 1x1 convolution, BN.
 
     A pool of stride 1 is nothing, except where a dilated stage has lost its
-    stride and `dilated_pool` is `same`.
+    stride and `dilated_pool` is `same`. `gram`: see `Bottleneck`; here only where the
+    features are four times the channels, or the Gram matrix would cost too much.
     """
 
     features: int
@@ -26,6 +28,7 @@ class Shortcut(nn.Module):
     dilated: bool
     pooled: bool
     dilated_pool: DilatedPool
+    gram: bool
     conv: ModuleDef
     norm: ModuleDef
 
@@ -36,15 +39,25 @@ class Shortcut(nn.Module):
             x = layers.average_pool_same(x)
         elif self.pooled:
             x, stride = layers.average_pool_ceil(x, stride), 1
-        x = self.conv(self.features, 1, stride=stride, name="conv")(x)
-        return self.norm(name="bn")(x, train=train)
+        if stride > 1:
+            x = self.conv(self.features, 1, stride=stride, name="conv")(x)
+            return self.norm(name="bn")(x, train=train)
+        return pointwise_conv_norm(
+            x,
+            self.features,
+            self.conv,
+            self.norm,
+            names=("conv", "bn"),
+            train=train,
+            gram=self.gram and self.features >= 4 * x.shape[-1],
+        )
 
 
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions, the stride in the first (ResNet-18 and -34).
 
-    Attributes: see `Bottleneck`; `stride_in`, `groups`, `group_width` and
-    `bias_1x1` say nothing here.
+    Attributes: see `Bottleneck`; `stride_in`, `groups`, `group_width`, `bias_1x1` and
+    `gram` say nothing here.
     """
 
     features: int
@@ -58,6 +71,7 @@ class BasicBlock(nn.Module):
     group_width: int
     squeeze_excite: bool
     bias_1x1: bool
+    gram: bool
     conv: ModuleDef
     norm: ModuleDef
     last_gamma: nn.initializers.Initializer
@@ -95,6 +109,8 @@ class Bottleneck(nn.Module):
             `group_width` counts channels per group at 64 features.
         squeeze_excite: after the last batch norm.
         bias_1x1: biases in the two 1x1 convolutions, as in gluon-cv's v1.
+        gram: whether the last batch norm takes its statistics from the Gram matrix of
+            what the last convolution sees, see `rtj.models.gram_norm`.
         stride_in, pooled_shortcut, dilated_pool: see `ResNet`.
         last_gamma: initialiser of the last batch norm's scale.
     """
@@ -110,6 +126,7 @@ class Bottleneck(nn.Module):
     group_width: int
     squeeze_excite: bool
     bias_1x1: bool
+    gram: bool
     conv: ModuleDef
     norm: ModuleDef
     last_gamma: nn.initializers.Initializer
@@ -138,8 +155,17 @@ class Bottleneck(nn.Module):
             name="conv2",
         )(x)
         x = nn.relu(self.norm(name="bn2")(x, train=train))
-        x = self.conv(4 * self.features, 1, use_bias=bias, name="conv3")(x)
-        x = self.norm(name="bn3", scale_init=self.last_gamma)(x, train=train)
+        x = pointwise_conv_norm(
+            x,
+            4 * self.features,
+            self.conv,
+            self.norm,
+            names=("conv3", "bn3"),
+            train=train,
+            gram=self.gram,
+            use_bias=bias,
+            scale_init=self.last_gamma,
+        )
         if self.squeeze_excite:
             x = SqueezeExcite(self.conv, name="se")(x)
         return nn.relu(x + shortcut)
@@ -155,6 +181,7 @@ def _shortcut(block: Any, x: jax.Array, *, train: bool) -> jax.Array:
         block.dilation > 1,
         block.pooled_shortcut,
         block.dilated_pool,
+        block.expansion > 1 and block.gram,
         block.conv,
         block.norm,
         name="downsample",
