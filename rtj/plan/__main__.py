@@ -2,7 +2,8 @@
 
     python -m rtj.plan --config=configs/ablation.py:efficient,data=imagenet \\
         --topology=v5e:16x16 [--batch=8192] [--config.section.key=value ...]
-        [--compare=CONFIG] [--search] [--scaling] [--json]
+        [--compare=CONFIG] [--search] [--scaling] [--traffic=N]
+        [--growth [--figure=F.png]] [--json]
 
 The real train step is compiled for every chip of the slice by the TPU compiler, which
 `pip install 'rtj[plan]'` installs on any machine; nothing is run and no data is
@@ -11,7 +12,11 @@ moves and exchanges, and how fast it can be at best: a bound, not a measurement.
 
 `--topology` is v4, v5e, v5p or v6e and a shape, as v5e:16x16 or v4:4x4x8. `--batch`
 sets train.batch_size. `--search` finds the largest power of two that fits, `--scaling`
-keeps the images a chip and goes from 8 to 256 chips, `--compare` puts another config
+keeps the images a chip and goes from 8 to 256 chips, `--traffic` says what moves the
+bytes, by phase and kind and the N largest alone, `--growth` goes through batches of 256
+to 32,768 on 8 to 256 chips and says from which on the exchange of the gradients can
+hide behind the backward pass (a compilation for each number of images a chip, ten on
+a v5e), `--figure` draws that, `--compare` puts another config
 beside this one; `--batch` and `--config.section.key=value` hold for both. With `--json`
 the last line of stdout is one JSON object; see `rtj.plan.planning.Plan`.
 
@@ -38,16 +43,26 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from rtj import tool
+from rtj.errors import ConfigError
 from rtj.main import parse
 from rtj.plan.aot import Compiled, TooLarge, compile_step, prepare_host
 from rtj.plan.chips import Topology, parse_topology
+from rtj.plan.growth import plan_growth
+from rtj.plan.growth_figure import describe_growth, plot_growth
 from rtj.plan.planning import Plan, find_max_batch, make_plan, plan_scaling
-from rtj.plan.table import describe, describe_comparison, describe_scaling
+from rtj.plan.table import (
+    describe,
+    describe_comparison,
+    describe_scaling,
+    describe_traffic,
+)
+from rtj.study.figures import figure_type
 
 
 def make_parser() -> tool.Parser:
@@ -59,6 +74,9 @@ def make_parser() -> tool.Parser:
     parser.add_argument("--compare", default="", help="another config")
     parser.add_argument("--search", action="store_true", help="find the largest batch")
     parser.add_argument("--scaling", action="store_true", help="8 to 256 chips")
+    parser.add_argument("--traffic", type=int, default=0, help="what moves the bytes")
+    parser.add_argument("--growth", action="store_true", help="batches and slices")
+    parser.add_argument("--figure", default="", help="of --growth, a .png or .svg")
     parser.add_argument("--json", action="store_true", help="JSON in the last line")
     parser.set_defaults(overrides=())
     return parser
@@ -81,6 +99,8 @@ def plan_all(config: ConfigDict, topology: Topology, arguments: Namespace) -> Pl
     if arguments.scaling:
         rows = plan_scaling(config, topology, plan, announced)
         plan = replace(plan, scaling=rows)
+    if arguments.growth:
+        plan = replace(plan, growth=plan_growth(config, topology, announced))
     return plan
 
 
@@ -93,6 +113,7 @@ def announced(config: ConfigDict, topology: Topology) -> Compiled | TooLarge:
 
 def run(arguments: Namespace) -> int:
     """Plans, prints tables, and returns the exit code."""
+    _check(arguments)
     topology = parse_topology(arguments.topology)
     texts = [arguments.config, *filter(None, [arguments.compare])]
     configs = [read_config(text, arguments) for text in texts]
@@ -101,9 +122,15 @@ def run(arguments: Namespace) -> int:
     for config in configs:
         plans.append(plan_all(config, topology, arguments))
         print(describe(plans[-1], topology, arguments.search), flush=True)
+        if arguments.traffic and plans[-1].fits:
+            print(f"\n{describe_traffic(plans[-1], arguments.traffic)}", flush=True)
         if plans[-1].scaling is not None:
             print(f"\n{describe_scaling(plans[-1].scaling)}", flush=True)
+        if plans[-1].growth is not None:
+            print(f"\n{describe_growth(plans[-1].growth)}", flush=True)
         print(flush=True)
+    if arguments.figure:
+        plot_growth(plans[0].growth or [], Path(arguments.figure))
     if arguments.compare:
         print(f"{describe_comparison(*plans)}\n")
     if arguments.json:
@@ -111,12 +138,28 @@ def run(arguments: Namespace) -> int:
     return 0
 
 
+def _check(arguments: Namespace) -> None:
+    if arguments.traffic < 0:
+        raise ConfigError(f"--traffic={arguments.traffic}; allowed: 0 or more")
+    if not arguments.figure:
+        return
+    out = Path(arguments.figure)
+    if not arguments.growth:
+        raise ConfigError("--figure draws --growth, which is not asked for")
+    if out.suffix not in (".png", ".svg") or not out.parent.is_dir():
+        raise ConfigError(
+            f"--figure={out}; allowed: a .png or .svg file in a folder that is there"
+        )
+    figure_type()
+
+
 def to_json(plans: list[Plan]) -> dict[str, Any]:
     """The first plan's fields, the second's under `compare`."""
     first, *others = (asdict(plan) for plan in plans)
     for plan in (first, *others):
-        if plan["scaling"] is None:
-            del plan["scaling"]
+        for name in ("scaling", "growth"):
+            if plan[name] is None:
+                del plan[name]
     return first | ({"compare": others[0]} if others else {})
 
 

@@ -14,7 +14,7 @@ from rtj.plan.chips import Topology, scaling_slices
 from rtj.plan.collectives import by_kind, find_collectives
 from rtj.plan.hlo import parse
 from rtj.plan.roofline import roofline
-from rtj.plan.traffic import hbm_traffic
+from rtj.plan.traffic import by_phase, largest, moves
 from rtj.tricks.low_precision import POLICIES
 
 Compile = Callable[[ConfigDict, Topology], Compiled | TooLarge]
@@ -32,6 +32,9 @@ class Plan:
         temp_bytes: its temporaries.
         flops: by XLA, a multiply-add being two.
         bytes_accessed: read from and written to HBM.
+        traffic: that by phase and kind, `{"forward convolution": {"count", "bytes"}}`.
+        largest_moves: the instructions that move most, `{"bytes", "phase", "kind",
+            "source"}` each.
         all_reduces: how many.
         collective_bytes: buffers of all exchanges between chips.
         step_s: bound from below, in seconds; see `rtj.plan.roofline`.
@@ -43,6 +46,7 @@ class Plan:
         passes: bf16 products that make one product of this precision.
         compile_s: seconds that compiling took here.
         scaling: one entry a slice, if it was asked for.
+        growth: see `rtj.plan.growth.plan_growth`, if it was asked for.
     """
 
     fits: bool
@@ -62,6 +66,8 @@ class Plan:
     temp_bytes: int | None = None
     flops: float | None = None
     bytes_accessed: int | None = None
+    traffic: dict[str, dict[str, int]] = field(default_factory=dict)
+    largest_moves: list[dict[str, Any]] = field(default_factory=list)
     all_reduces: int | None = None
     collective_bytes: int | None = None
     step_s: float | None = None
@@ -74,6 +80,7 @@ class Plan:
     memory_s: float | None = None
     network_s: float | None = None
     scaling: list[dict[str, Any]] | None = None
+    growth: list[dict[str, Any]] | None = None
 
 
 def make_plan(
@@ -92,7 +99,7 @@ def make_plan(
         "per_chip_batch": config.train.batch_size // topology.chips,
         "accumulate": config.train.accumulate,
         "bn_group_size": config.model.bn_group_size,
-        "passes": _passes(config),
+        "passes": precision_passes(config),
         "compile_s": found.seconds,
     }
     if isinstance(found, TooLarge):
@@ -105,19 +112,22 @@ def _needs(config: ConfigDict, topology: Topology, found: Compiled) -> dict[str,
     module, batch = parse(found.text), config.train.batch_size
     collectives = find_collectives(module, topology.chips)
     kinds = by_kind(collectives)
-    moved = hbm_traffic(module)
+    found_moves = list(moves(module))
+    moved = sum(move.bytes for move in found_moves)
     limits = roofline(
         topology,
         flops=found.flops,
         hbm_bytes=moved,
         collectives=collectives,
-        passes=_passes(config),
+        passes=precision_passes(config),
     )
     return {
         "memory_bytes": found.memory_bytes,
         "temp_bytes": found.temp_bytes,
         "flops": found.flops,
         "bytes_accessed": moved,
+        "traffic": by_phase(found_moves),
+        "largest_moves": largest(found_moves),
         "all_reduces": kinds.get("all-reduce", {}).get("count", 0),
         "collective_bytes": sum(row["bytes"] for row in kinds.values()),
         "images_per_s": batch / limits.step_s,
@@ -127,7 +137,7 @@ def _needs(config: ConfigDict, topology: Topology, found: Compiled) -> dict[str,
     }
 
 
-def _passes(config: ConfigDict) -> int:
+def precision_passes(config: ConfigDict) -> int:
     """TPUs multiply bf16; jax.lax.Precision.HIGHEST makes float32 of 6 passes."""
     full = POLICIES[config.tricks.precision].matmul_precision == "float32"
     return 6 if full else 1

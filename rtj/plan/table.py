@@ -21,7 +21,7 @@ def describe(plan: Plan, topology: Topology, searched: bool = False) -> str:
         largest = str(plan.max_batch or "none")
         rows.append(("largest batch", largest, "of the powers of two that fit"))
     rows.append(("compiled in", f"{plan.compile_s:.0f} s", "on this machine"))
-    return "\n".join([title, CAVEAT, "", *_align(rows), *_notes(plan)])
+    return "\n".join([title, CAVEAT, "", *align(rows), *_notes(plan)])
 
 
 def _needs(plan: Plan, topology: Topology) -> list[Row]:
@@ -79,6 +79,20 @@ def _notes(plan: Plan) -> list[str]:
     ]
 
 
+def describe_traffic(plan: Plan, count: int) -> str:
+    """What moves a plan's bytes: by phase and kind, and the `count` largest alone."""
+    whole = plan.bytes_accessed or 1
+    table: list[Row] = [("HBM traffic", "GB", "share", "instructions")]
+    for name, row in plan.traffic.items():
+        share = f"{100 * row['bytes'] / whole:.1f} %"
+        table.append((name, _short(row["bytes"] / 1e9), share, f"{row['count']}"))
+    single: list[Row] = [("the largest", "MB", "")]
+    for move in plan.largest_moves[:count]:
+        what = f"{move['phase']} {move['kind']}"
+        single.append((what, f"{move['bytes'] / 1e6:.0f}", move["source"]))
+    return "\n".join([*align(table), "", *align(single)])
+
+
 def describe_scaling(rows: list[dict[str, Any]]) -> str:
     """The table of `plan_scaling`."""
     table: list[Row] = [
@@ -98,7 +112,7 @@ def describe_scaling(rows: list[dict[str, Any]]) -> str:
                 f"{row['all_reduces']}",
             )
         )
-    return "\n".join(_align(table))
+    return "\n".join(align(table))
 
 
 def describe_comparison(first: Plan, second: Plan) -> str:
@@ -124,7 +138,7 @@ def describe_comparison(first: Plan, second: Plan) -> str:
         table.append((name, *cells, ratio))
     table.append(("bound", first.bound or "-", second.bound or "-", ""))
     table.append(("fits", *(_yes(plan.fits) for plan in (first, second)), ""))
-    return "\n".join(_align(table))
+    return "\n".join(align(table))
 
 
 def _yes(value: bool) -> str:
@@ -144,7 +158,8 @@ def _gib(size: int | None) -> str:
     return f"{(size or 0) / 2**30:.2f} GiB"
 
 
-def _align(rows: list[Row]) -> list[str]:
+def align(rows: list[Row]) -> list[str]:
+    """Lines with the cells of each column under one another."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  " + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()

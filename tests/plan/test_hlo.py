@@ -163,3 +163,36 @@ def test_traffic_leaves_out_what_stays_on_the_chip():
         f="%x = f32[100] negate(%p)",
     )
     assert traffic.hbm_traffic(module) == 400 + 600 + 40 + 80
+
+
+def test_traffic_is_told_by_phase_and_kind_the_largest_first():
+    def named(source):
+        return f', metadata={{op_name="jit(step)/{source}"}}'
+
+    module = program(
+        "%a = f32[100] parameter(0)",
+        "%b = f32[100] fusion(%a), calls=%conv" + named("jvp(Net)/conv"),  # 800
+        "%c = f32[1] fusion(%b), calls=%sum" + named("transpose(jvp(Net))/bn"),  # 404
+        "%d = f32[50] select-and-scatter(%b)" + named("transpose(jvp(Net))/p"),  # 600
+        "%e = f32[100] copy(%b)",  # 800
+        "%f = f32[100] add(%b, %e)" + named("add"),  # 1200
+        f"%g = f32[1] all-reduce(%c), {ALL}" + named("transpose(jvp(Net))/bn"),  # 8
+        conv="%x = f32[100] convolution(%p, %p)",
+        sum="%x = f32[1] fusion(%p), calls=%inner",
+        inner="%x = f32[1] reduce(%p)",
+        **ADD,
+    )
+    found = list(traffic.moves(module))
+    table = traffic.by_phase(found)
+    assert {name: row["bytes"] for name, row in table.items()} == {
+        "rest elementwise": 1200,
+        "forward convolution": 800,
+        "rest copy": 800,
+        "backward pool": 600,
+        "backward reduction": 404,
+        "backward exchange": 8,
+    }
+    assert next(iter(table)) == "rest elementwise"
+    first, second = traffic.largest(found, 2)
+    assert (first["bytes"], first["source"]) == (1200, "jit(step)/add")
+    assert second["bytes"] == 800

@@ -1,0 +1,79 @@
+"""The table and the figure of `rtj.plan.growth`."""
+
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from rtj.plan.growth import least_hidden
+from rtj.plan.table import align
+from rtj.study.figures import figure_type
+
+_Cells = list[dict[str, Any]]
+
+
+def describe_growth(cells: _Cells) -> str:
+    """Milliseconds of a step by slice and batch; `*` where the exchanges cannot hide.
+
+    The last column is the smallest batch from which they can.
+    """
+    batches = sorted({cell["batch"] for cell in cells})
+    hidden = least_hidden(cells)
+    rows = [("step, ms", *(f"{batch:,}" for batch in batches), "hides from")]
+    for topology, own in _by_slice(cells):
+        times = {cell["batch"]: _time(cell) for cell in own}
+        start = hidden[topology]
+        rows.append(
+            (
+                topology,
+                *(times.get(batch, "") for batch in batches),
+                "nowhere" if start is None else f"{start:,}",
+            )
+        )
+    size = next((c["collective_bytes"] for c in cells if c["fits"]), 0)
+    notes = [
+        "",
+        f"exchanged in a step: {size / 1e6:.1f} MB, whatever the batch",
+        "-: does not fit; *: the exchange takes longer than the backward pass",
+    ]
+    return "\n".join([*align(rows), *notes])
+
+
+def plot_growth(cells: _Cells, out: Path) -> None:
+    """Step time and images/s by batch, a line a slice; hollow where nothing hides.
+
+    Raises:
+        ConfigError: matplotlib is not installed.
+    """
+    figure = figure_type()(figsize=(9, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for topology, own in _by_slice(cells):
+        shown = [cell for cell in own if cell["fits"]]
+        batches = [cell["batch"] for cell in shown]
+        times = [1e3 * cell["step_s"] for cell in shown]
+        rates = [cell["images_per_s"] for cell in shown]
+        for axes, values in ((left, times), (right, rates)):
+            (line,) = axes.plot(batches, values, lw=1.2, label=topology)
+            for cell, value in zip(shown, values, strict=True):
+                face = line.get_color() if cell["hides"] else "white"
+                axes.plot(
+                    cell["batch"], value, "o", ms=5, mec=line.get_color(), mfc=face
+                )
+    left.set(ylabel="step, at least, ms")
+    right.set(ylabel="images/s, at most")
+    for axes in (left, right):
+        axes.set(xlabel="batch", xscale="log", yscale="log")
+        axes.grid(alpha=0.3)
+    left.legend(fontsize="small", frameon=False, title="hollow: exchange > backward")
+    figure.savefig(out, dpi=150)
+
+
+def _by_slice(cells: _Cells) -> Iterator[tuple[str, _Cells]]:
+    for topology, own in groupby(cells, key=lambda cell: cell["topology"]):
+        yield topology, list(own)
+
+
+def _time(cell: dict[str, Any]) -> str:
+    if not cell["fits"]:
+        return "-"
+    return f"{1e3 * cell['step_s']:.3g}" + ("" if cell["hides"] else "*")

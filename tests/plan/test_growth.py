@@ -1,0 +1,95 @@
+"""Batches on slices, put together from programs of a known size."""
+
+import pytest
+
+from rtj.plan import __main__ as command
+from rtj.plan.aot import Compiled, TooLarge
+from rtj.plan.chips import parse_topology
+from rtj.plan.growth import BATCHES, least_hidden, plan_growth
+from rtj.plan.growth_figure import describe_growth, plot_growth
+
+GRADIENTS = 100_000_000  # bytes
+PER_IMAGE = 100_000_000  # bytes of traffic
+
+
+@pytest.fixture
+def compiled():
+    """Programs of up to 64 images a chip: an all-reduce and a pass over the images."""
+    seen = []
+
+    def compiler(config, topology):
+        images = config.train.batch_size // topology.chips
+        seen.append((images, config.model.bn_group_size))
+        if images > 64:
+            return TooLarge(None, 1.0)
+        gradients = f"f32[{GRADIENTS // 4}]{{0:S(1)}}"
+        lines = [
+            f"  %p = {gradients} parameter(0)",
+            f"  %x = f32[{images},{PER_IMAGE // 8}] negate(%x)",
+            f"  %g = {gradients} all-reduce(%p), replica_groups={{}}",
+        ]
+        text = "ENTRY %main (p: f32[]) -> f32[] {\n" + "\n".join(lines) + "\n}\n"
+        return Compiled(text, 1, 1, flops=1.0, seconds=1.0)
+
+    return compiler, seen
+
+
+def test_every_slice_is_predicted_from_one_compilation_an_image_count(
+    imagenet_config, compiled
+):
+    compiler, seen = compiled
+    pod = parse_topology("v5e:2x4")
+    cells = plan_growth(imagenet_config, pod, compiler)
+    # 128 does not fit; groups of the config's 128 are cut to a chip's images.
+    assert seen == [(2**n, 2**n) for n in range(8)]
+    assert {cell["chips"] for cell in cells} == {8, 16, 32, 64, 128, 256}
+    assert {cell["batch"] for cell in cells} == set(BATCHES)
+    by_place = {(cell["chips"], cell["batch"]): cell for cell in cells}
+    assert not by_place[8, 1024]["fits"]
+    cell = by_place[16, 1024]
+    slice_ = parse_topology(cell["topology"])
+    memory_s = 64 * PER_IMAGE / 819e9
+    network_s = 2 * GRADIENTS * 15 / 16 / slice_.ici_bandwidth
+    assert cell["network_s"] == pytest.approx(network_s)
+    assert cell["chip_s"] == pytest.approx(memory_s)
+    assert cell["step_s"] == pytest.approx(cell["chip_s"] + network_s)
+    assert cell["images_per_s"] == pytest.approx(1024 / cell["step_s"])
+    assert cell["collective_bytes"] == GRADIENTS
+
+
+def test_an_exchange_hides_once_two_thirds_of_a_step_are_longer(
+    imagenet_config, compiled
+):
+    cells = plan_growth(imagenet_config, parse_topology("v5e:2x4"), compiled[0])
+    least = least_hidden(cells)
+    for cell in cells:
+        if not cell["fits"]:
+            continue
+        hides = cell["network_s"] <= 2 / 3 * cell["chip_s"]
+        start = least[cell["topology"]]
+        assert hides == (start is not None and cell["batch"] >= start)
+    assert any(least.values())
+    assert any(not cell["hides"] for cell in cells if cell["fits"])
+
+
+def test_growth_is_shown_as_a_table_and_a_figure(imagenet_config, compiled, tmp_path):
+    cells = plan_growth(imagenet_config, parse_topology("v5e:2x4"), compiled[0])
+    text = describe_growth(cells)
+    for part in ("v5e:16x16", "32,768", "100.0 MB", "*", " - "):
+        assert part in text
+    plot_growth(cells, tmp_path / "growth.png")
+    assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("flags", "part"),
+    [
+        (["--figure=a.png"], "--growth"),
+        (["--growth", "--figure=a.txt"], "a.txt"),
+        (["--growth", "--figure=nowhere/a.png"], "nowhere"),
+        (["--traffic=-1"], "--traffic=-1"),
+    ],
+)
+def test_bad_flags_are_refused_before_anything_is_compiled(flags, part, capsys):
+    assert command.main(["--topology=v5e:2x4", *flags]) == 2
+    assert part in capsys.readouterr().err
