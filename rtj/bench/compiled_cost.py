@@ -1,0 +1,158 @@
+"""What a train step costs a TPU, by its compiler, beside the Flax example's step.
+
+Nothing is run and nothing is timed, so the numbers are the same on every machine with
+the same libtpu.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from ml_collections import ConfigDict
+
+from rtj.bench import peer_flax
+from rtj.config import set_field
+from rtj.config_args import get_config
+from rtj.experiment import build_program
+from rtj.plan import aot
+from rtj.plan.chips import Topology, parse_topology
+from rtj.plan.collectives import by_kind, find_collectives
+from rtj.plan.hlo import parse
+from rtj.plan.table import align
+from rtj.plan.traffic import by_phase, moves
+
+CLASSES, IMAGES, SIZE = 1000, 1_281_167, 224
+# What is set beside one another: rtj's ways, then the peer.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "rtj": {},
+    "rtj, usual batch norm": {"model.gram_norm": False},
+    "rtj, recompute": {"model.recompute": True},
+}
+FLAX = "flax example"
+_RATIOS = ("flops", "hbm_bytes", "xla_bytes", "temp_bytes")
+
+
+def measure(topology: str, network: str, per_chip: int) -> dict[str, Any]:
+    """Compiles each contestant for every chip of a slice.
+
+    Returns:
+        `contestants`: by name, of one chip and step: `flops`, `hbm_bytes` (what moves
+        between chip and HBM, see `rtj.plan.traffic`), `xla_bytes` ("bytes accessed" of
+        XLA's cost analysis, which counts on-chip memory too), `temp_bytes`,
+        `all_reduces`, `traffic` by phase and kind. `ratios`: each way of rtj's by the
+        Flax example's, which is there if it has the network.
+
+    Raises:
+        ConfigError: unknown topology, libtpu is not installed, or the batch does not
+            fit the network's groups.
+    """
+    slice_ = parse_topology(topology)
+    aot.prepare_host()
+    contestants = {
+        name: _cost(_ours(network, per_chip, slice_, changes), slice_)
+        for name, changes in VARIANTS.items()
+    }
+    if network in peer_flax.STAGE_SIZES:
+        contestants[FLAX] = _cost(_flax(network, per_chip, slice_), slice_)
+    return {
+        "topology": topology,
+        "network": network,
+        "per_chip_batch": per_chip,
+        "contestants": contestants,
+        "ratios": _ratios(contestants),
+    }
+
+
+def _ratios(contestants: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
+    peer = contestants.get(FLAX)
+    if peer is None:
+        return {}
+    return {
+        name: {key: cost[key] / peer[key] for key in _RATIOS}
+        for name, cost in contestants.items()
+        if name != FLAX
+    }
+
+
+def _config(network: str, batch: int, changes: dict[str, Any]) -> ConfigDict:
+    config = get_config("ablation:efficient,data=imagenet")
+    everything = {"model.name": network, "train.batch_size": batch, **changes}
+    for field, value in everything.items():
+        set_field(config, field, value)
+    return config
+
+
+def _ours(
+    network: str, per_chip: int, slice_: Topology, changes: dict[str, Any]
+) -> jax.stages.Lowered:
+    batch = per_chip * slice_.chips
+    groups = {"model.bn_group_size": min(per_chip, 128)}
+    config = _config(network, batch, groups | changes)
+    mesh = aot.topology_mesh(slice_)
+    program = build_program(config, mesh, num_classes=CLASSES, examples=IMAGES)
+    return program.train_step.lower(*aot.abstract_inputs(program))
+
+
+def _flax(network: str, per_chip: int, slice_: Topology) -> jax.stages.Lowered:
+    """The example's step on a batch that all chips share: its pmap and `pmean`s."""
+    mesh = aot.topology_mesh(slice_)
+    batch = per_chip * slice_.chips
+    model = peer_flax.ResNet(peer_flax.STAGE_SIZES[network], jnp.bfloat16)
+    schedule = peer_flax.learning_rate(batch)
+
+    def first(key: jax.Array) -> Any:
+        variables = model.init(key, jnp.zeros((1, SIZE, SIZE, 3), jnp.bfloat16))
+        return peer_flax.first_state(model, variables, schedule, jnp.bfloat16)
+
+    state = _placed(jax.eval_shape(first, jax.random.key(0)), mesh, PartitionSpec())
+    images = jax.ShapeDtypeStruct((batch, SIZE, SIZE, 3), jnp.bfloat16)
+    labels = jax.ShapeDtypeStruct((batch,), jnp.int32)
+    arrays = {"image": images, "label": labels}
+    shared = _placed(arrays, mesh, PartitionSpec("data"))
+    step = partial(peer_flax.train_step, schedule=schedule)
+    return jax.jit(step, donate_argnums=0).lower(state, shared)
+
+
+def _placed(tree: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
+    sharding = NamedSharding(mesh, spec)
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        tree,
+    )
+
+
+def _cost(lowered: jax.stages.Lowered, slice_: Topology) -> dict[str, Any]:
+    compiled = lowered.compile()
+    cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
+    assert cost is not None and memory is not None
+    module = parse(compiled.as_text() or "")
+    found = list(moves(module))
+    kinds = by_kind(find_collectives(module, slice_.chips))
+    return {
+        "flops": cost["flops"],
+        "hbm_bytes": sum(move.bytes for move in found),
+        "xla_bytes": cost["bytes accessed"],
+        "temp_bytes": memory.temp_size_in_bytes,
+        "all_reduces": kinds.get("all-reduce", {}).get("count", 0),
+        "traffic": by_phase(found),
+    }
+
+
+def describe(result: dict[str, Any]) -> str:
+    """A row a contestant."""
+    head = ("a chip and step", "TFLOP", "HBM, GB", "XLA's GB", "temporary, GB")
+    rows = [(*head, "all-reduces")]
+    for name, cost in result["contestants"].items():
+        sizes = (cost[key] / 1e9 for key in ("hbm_bytes", "xla_bytes", "temp_bytes"))
+        cells = (f"{cost['flops'] / 1e12:.3f}", *(f"{size:.2f}" for size in sizes))
+        rows.append((name, *cells, f"{cost['all_reduces']}"))
+    for name, ratio in result["ratios"].items():
+        cells = tuple(f"{ratio[key]:.3f}" for key in _RATIOS)
+        rows.append((f"{name} / {FLAX}", *cells, ""))
+    title = (
+        f"{result['network']}, {result['per_chip_batch']} images a chip, "
+        f"{result['topology']}, bf16"
+    )
+    return "\n".join([title, *align(rows)])
