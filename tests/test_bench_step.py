@@ -91,6 +91,7 @@ def test_the_flax_examples_float16_step_skips_what_overflows():
 @pytest.mark.parametrize("peer", ["rtj", "flax"])
 def test_a_contestant_really_trains_and_infers(peer, mode, monkeypatch):
     monkeypatch.setitem(peer_flax.STAGE_SIZES, "resnet10b", (1,))
+    monkeypatch.setattr(peer_flax, "_IMAGES", 4)  # or the warmup is too long to learn
     work = Work(mode, "resnet10b", 4, 32, "fp32", "cpu", False)
     running = (our_step if peer == "rtj" else peer_flax).make(work)
     assert running.bytes_accessed > 1e6
@@ -152,7 +153,9 @@ class Clock:
 def test_steps_that_queue_up_are_waited_for(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(step_work.time, "perf_counter", lambda: clock.now)
-    assert step_work.images_per_s(clock.running(), batch=10, seconds=3) == 20
+    monkeypatch.setattr(step_work.time, "process_time", lambda: 2 * clock.now)
+    found = step_work.rates(clock.running(), batch=10, seconds=3)
+    assert found == {"images_per_s": 20, "images_per_cpu_s": 10}
     # 3 to warm up, 2 to see how long one takes, 6 in 3 seconds.
     assert clock.now == 0.5 * (3 + 2 + 6)
 
@@ -170,7 +173,8 @@ def test_a_contestant_that_computes_nonsense_or_raises_is_an_error():
 
 
 def reply(rate, moved=None, **facts):
-    return {"images_per_s": rate, "bytes_accessed": moved, "facts": FACTS | facts}
+    rates = {"images_per_s": rate, "images_per_cpu_s": rate / 2}
+    return rates | {"bytes_accessed": moved, "facts": FACTS | facts}
 
 
 def peak(tflops, bandwidth, platform="gpu"):
@@ -206,6 +210,13 @@ def test_ratios_are_of_medians_and_fractions_of_the_best_peak():
     table = step_speed.describe(result)
     for shown in ("1.25x", "24.0 %", "50.0 %", "not run: torch, inference: no memory"):
         assert shown in table
+    assert "images_per_cpu_s" not in train
+    on_cpu = step_speed.summary(contest, [peak(1.0, 1.0, "cpu")], replies, {})
+    assert on_cpu["train"]["images_per_cpu_s"] == {
+        "rtj": 500,
+        "torch": 400,
+        "flax": 250,
+    }
     json.dumps(result)
 
 

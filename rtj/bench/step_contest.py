@@ -10,11 +10,11 @@ from collections.abc import Callable
 from typing import Any
 
 from rtj.bench.child import load_entry
-from rtj.bench.step_work import Running, Work, images_per_s
+from rtj.bench.step_work import Running, Work, rates
 
 
 def main() -> None:
-    """Prints `images_per_s`, `bytes_accessed` and `facts` of each mode, or `error`."""
+    """Prints the rates, `bytes_accessed` and `facts` of each mode, or `error`."""
     order = json.loads(sys.stdin.read())
     entry, modes = load_entry(order.pop("entry")), order.pop("modes")
     seconds = order.pop("seconds")
@@ -28,7 +28,7 @@ def _turn(
     try:
         running = entry(work)
         return {
-            "images_per_s": images_per_s(running, work.batch, seconds),
+            **rates(running, work.batch, seconds),
             "bytes_accessed": running.bytes_accessed,
             "facts": running.facts,
         }

@@ -16,7 +16,9 @@ from rtj.bench.child import ask, lend_rtj
 from rtj.bench.step_contestants import PEERS, Contest, contestants, turn
 from rtj.errors import RtjError
 
-Replies = Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]
+# Of one mode and of all: what contestants replied in each turn.
+Ran = Mapping[str, Sequence[Mapping[str, Any]]]
+Replies = Mapping[str, Ran]
 # Forward, and the gradients by activations and by weights.
 _PASSES = {"train": 3, "inference": 1}
 
@@ -65,7 +67,7 @@ def _peaks(precision: str, environment: Mapping[str, str]) -> dict[str, Any]:
     return found
 
 
-def _all_failed(seen: Mapping[str, Sequence[Mapping[str, Any]]]) -> bool:
+def _all_failed(seen: Ran) -> bool:
     return all(turns and "error" in turns[-1] for turns in seen.values())
 
 
@@ -90,6 +92,9 @@ def summary(
         or by 'name, mode'; and under the name of each mode:
 
         - `images_per_s`: medians over the turns, by contestant; `turns`: each of them;
+        - on a CPU `images_per_cpu_s`, medians too, by the seconds of all threads: the
+          steadier measure where other programs run, best on one core (`taskset`), since
+          PyTorch's threads spin while they wait for each other;
         - `matmul_fraction`: of `matmul_tflops`. An image counts 2 x MACs floating-point
           operations in inference and three times that in training, whatever a compiler
           made of the program;
@@ -125,18 +130,27 @@ def summary(
         ran = {name: turns for name, turns in good.items() if turns}
         operations = None if macs is None else 2 * _PASSES[mode] * macs
         result[mode] = _mode(ran, contest.batch, operations, tflops, bandwidth)
+        if peaks[0]["platform"] == "cpu":
+            result[mode]["images_per_cpu_s"] = _medians(ran, "images_per_cpu_s")
     return result
 
 
+def _medians(ran: Ran, key: str) -> dict[str, float]:
+    return {
+        name: statistics.median(reply[key] for reply in seen)
+        for name, seen in ran.items()
+    }
+
+
 def _mode(
-    ran: Mapping[str, Sequence[Mapping[str, Any]]],
+    ran: Ran,
     batch: int,
     operations: int | None,
     tflops: float,
     bandwidth: float,
 ) -> dict[str, Any]:
     turns = {name: [r["images_per_s"] for r in seen] for name, seen in ran.items()}
-    rates = {name: statistics.median(values) for name, values in turns.items()}
+    rates = _medians(ran, "images_per_s")
     moved = {name: seen[0]["bytes_accessed"] for name, seen in ran.items()}
     moved = {name: count for name, count in moved.items() if count}
     found: dict[str, Any] = {
@@ -202,7 +216,9 @@ def describe(result: dict[str, Any]) -> str:
 
 
 def _table(mode: str, found: dict[str, Any]) -> list[str]:
-    head = ("images/s", "lowest", "highest", "of products", "of memory", "rtj is")
+    cpu = found.get("images_per_cpu_s", {})
+    head = ["images/s", "lowest", "highest", "of products", "of memory", "rtj is"]
+    head += ["per CPU s"] if cpu else []
     lines = [f"{mode:<10}" + "".join(f"{word:>12}" for word in head)]
     for name, rate in found["images_per_s"].items():
         turns = found["turns"][name]
@@ -213,6 +229,7 @@ def _table(mode: str, found: dict[str, Any]) -> list[str]:
         ]
         ratio = found.get(f"ratio_{name}")
         cells.append("" if ratio is None else f"{ratio:.2f}x")
+        cells += [f"{cpu[name]:.4g}"] if cpu else []
         lines.append(f"  {name:<8}" + "".join(f"{cell:>12}" for cell in cells))
     return [line.rstrip() for line in lines]
 

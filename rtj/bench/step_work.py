@@ -55,24 +55,28 @@ class Running:
     bytes_accessed: float | None = None
 
 
-def images_per_s(running: Running, batch: int, seconds: float) -> float:
-    """The rate over about so many seconds, waiting before and after alone.
+def rates(running: Running, batch: int, seconds: float) -> dict[str, float]:
+    """`images_per_s` over about so many seconds, waiting before and after alone.
+
+    And `images_per_cpu_s`, by the seconds of all the process's threads.
 
     Raises:
         ValueError: what was computed is not finite.
     """
     _time(running, _WARM_UP_STEPS)
-    step_s = _time(running, _PROBED_STEPS) / _PROBED_STEPS
+    step_s = _time(running, _PROBED_STEPS)[0] / _PROBED_STEPS
     steps = max(1, math.ceil(seconds / step_s))
-    return steps * batch / _time(running, steps)
+    elapsed, cpu_s = _time(running, steps)
+    images = steps * batch
+    return {"images_per_s": images / elapsed, "images_per_cpu_s": images / cpu_s}
 
 
-def _time(running: Running, steps: int) -> float:
-    begun = time.perf_counter()
+def _time(running: Running, steps: int) -> tuple[float, float]:
+    begun, begun_cpu = time.perf_counter(), time.process_time()
     for _ in range(steps):
         running.step()
     result = running.finish()
-    elapsed = time.perf_counter() - begun
+    elapsed, cpu_s = time.perf_counter() - begun, time.process_time() - begun_cpu
     if not math.isfinite(result):
         raise ValueError(f"the steps give {result}")
-    return elapsed
+    return elapsed, cpu_s
