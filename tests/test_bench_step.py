@@ -259,7 +259,12 @@ def test_flax_is_left_out_where_its_example_has_no_such_network():
     assert "not resnet50d" in str(Contestant("flax", (), "", "resnet50d").why_not())
 
 
-def test_another_python_is_lent_rtj_and_says_what_it_cannot_import(tmp_path):
+def test_another_python_is_lent_rtj_and_says_what_it_cannot_import(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.delenv("PYTHONPATH", raising=False)
     other = tmp_path / "python"
     other.symlink_to(sys.executable)
     environment = child.lend_rtj(str(other), tmp_path)
