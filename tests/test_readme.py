@@ -41,12 +41,14 @@ COMMANDS = [
     line for block in blocks("bash") for line in block.replace("\\\n", " ").splitlines()
 ]
 LAUNCHERS = ["bash launch/local.sh", "bash launch/test.sh"]
-# test_bench.py and test_faults.py run them, in seconds.
+# test_bench.py, test_bench_step.py and test_faults.py run them, in seconds.
 ELSEWHERE = [
     "python -m rtj.bench input",
     "python -m rtj.bench checkpoint",
     "python -m rtj.bench loop",
     "python -m rtj.bench startup",
+    "python -m rtj.bench step",
+    "python -m rtj.bench step --precision=fp32 --batch=16 --size=128",
     "python -m rtj.faults --kills=50",
 ]
 

@@ -6,6 +6,9 @@
         [--images_per_s=8270] [--folder=D]
     python -m rtj.bench loop [--json] [--loop_steps=60]
     python -m rtj.bench startup [--json] [--row=zero_gamma,data=digits] [--repeats=3]
+    python -m rtj.bench step [--json] [--peers=torch,flax] [--network=resnet50b]
+        [--batch=256] [--size=224] [--precision=bf16] [--mode=train,inference]
+        [--seconds=10] [--turns=3] [--torch_python=P] [--torch_compile=auto]
 
 `input`: decoding and augmenting JPEGs against tf.data, DALI, torchvision and ffcv,
 those of them that are installed; see `rtj.bench.input_speed`.
@@ -14,6 +17,9 @@ epoch of ImageNet that is at so many images a second; D is where checkpoints wou
 `loop`: the training loop beside its compiled step called bare.
 `startup`: seconds from the command to the first step, with and without what an earlier
 start compiled.
+`step`: training and inference on one device, the GPU if there is one, beside PyTorch
+with timm (in the Python P) and the step of Flax's ImageNet example, and how near that
+comes to the device's limits; see `rtj.bench.step_speed`.
 Give the machine nothing else to do meanwhile. With `--json` the last line of stdout is
 one JSON object.
 """
@@ -27,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from rtj import tool
-from rtj.bench import checkpoint_cost, input_speed, loop_speed, start_time
+from rtj.bench import checkpoint_cost, input_speed, loop_speed, start_time, step_flags
 from rtj.bench.checkpoint_cost import IMAGES_PER_S
 from rtj.errors import ConfigError
 from rtj.models import list_models
@@ -58,6 +64,7 @@ def make_parser() -> tool.Parser:
     part.add_argument("--json", action="store_true", help="JSON in the last line")
     part.add_argument("--row", default="zero_gamma,data=digits", help="of ablation.py")
     part.add_argument("--repeats", type=int, default=3)
+    step_flags.add_part(parts)
     return parser
 
 
@@ -111,8 +118,18 @@ _PARTS = {
     "checkpoint": _checkpoint,
     "loop": _loop,
     "startup": _startup,
+    "step": step_flags.run,
 }
-_LEAST = {"images": 1, "memory_images": 640, "loop_steps": 30, "saves": 1, "repeats": 1}
+_LEAST = {
+    "images": 1,
+    "memory_images": 640,
+    "loop_steps": 30,
+    "saves": 1,
+    "repeats": 1,
+    "batch": 1,
+    "size": 32,
+    "turns": 1,
+}
 _POSITIVE = ("seconds", "images_per_s")
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from rtj.bench.contestants import load_entry, work_from
+from rtj.bench.child import load_entry
+from rtj.bench.contestants import work_from
 from rtj.bench.crops import BATCH, SIZE
 
 # Threads, buffers and caches fill up meanwhile.

@@ -1,19 +1,11 @@
 """Who takes part in `rtj.bench input`, and what each is asked to do."""
 
-import importlib
-import importlib.util
-import json
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rtj.bench.child import ask
 from rtj.bench.crops import Work
-from rtj.errors import RtjError
-
-Batches = Iterator[Any]
 
 
 @dataclass(frozen=True)
@@ -69,38 +61,11 @@ CONTESTANTS = [
 ABSENT = {"ffcv": "its package needs a compiler and OpenCV's and TurboJPEG's headers"}
 
 
-def is_installed(package: str) -> bool:
-    """Whether `package` can be imported, without importing it."""
-    parent = package.partition(".")[0]
-    if importlib.util.find_spec(parent) is None:
-        return False
-    return importlib.util.find_spec(package) is not None
-
-
 def rate(contestant: Contestant, work: Work) -> dict[str, Any]:
     """Runs a contestant in a process of its own: images_per_s, or why not."""
     order = asdict(contestant) | {"folder": str(work.folder), "files": work.files}
     order |= {"cores": work.cores, "seconds": work.seconds}
-    done = subprocess.run(
-        [sys.executable, "-m", "rtj.bench.contest"],
-        input=json.dumps(order),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        return {"error": last}
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def load_entry(entry: str) -> Callable[..., Batches]:
-    """The function behind 'module:function'."""
-    module, _, function = entry.partition(":")
-    try:
-        return getattr(importlib.import_module(module), function)
-    except ImportError as error:
-        raise RtjError(f"{entry} cannot be imported: {error}") from error
+    return ask("rtj.bench.contest", order)
 
 
 def work_from(order: dict[str, Any]) -> Work:

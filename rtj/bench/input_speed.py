@@ -16,7 +16,8 @@ from typing import Any
 
 from rtj.bench import loop_wait, memory
 from rtj.bench.breakdown import breakdown
-from rtj.bench.contestants import ABSENT, CONTESTANTS, Contestant, is_installed, rate
+from rtj.bench.child import is_installed
+from rtj.bench.contestants import ABSENT, CONTESTANTS, Contestant, rate
 from rtj.bench.crops import Work
 from rtj.bench.photos import make_folder
 from rtj.data.prefetch import choose_workers
