@@ -9,6 +9,8 @@
     python -m rtj.bench step [--json] [--peers=torch,flax] [--network=resnet50b]
         [--batch=256] [--size=224] [--precision=bf16] [--mode=train,inference]
         [--seconds=10] [--turns=3] [--torch_python=P] [--torch_compile=auto]
+    python -m rtj.bench compiled [--json] [--topology=v5e:2x4] [--network=resnet50b]
+        [--images=128]
 
 `input`: decoding and augmenting JPEGs against tf.data, DALI, torchvision and ffcv,
 those of them that are installed; see `rtj.bench.input_speed`.
@@ -20,6 +22,9 @@ start compiled.
 `step`: training and inference on one device, the GPU if there is one, beside PyTorch
 with timm (in the Python P) and the step of Flax's ImageNet example, and how near that
 comes to the device's limits; see `rtj.bench.step_speed`.
+`compiled`: arithmetic, memory traffic, memory and exchanges of a step as the TPU
+compiler makes it (`pip install 'rtj[plan]'`), beside the Flax example's; the only part
+that is no measurement and comes out the same everywhere.
 Give the machine nothing else to do meanwhile. With `--json` the last line of stdout is
 one JSON object.
 """
@@ -33,7 +38,14 @@ from pathlib import Path
 from typing import Any
 
 from rtj import tool
-from rtj.bench import checkpoint_cost, input_speed, loop_speed, start_time, step_flags
+from rtj.bench import (
+    checkpoint_cost,
+    compiled_cost,
+    input_speed,
+    loop_speed,
+    start_time,
+    step_flags,
+)
 from rtj.bench.checkpoint_cost import IMAGES_PER_S
 from rtj.errors import ConfigError
 from rtj.models import list_models
@@ -65,6 +77,7 @@ def make_parser() -> tool.Parser:
     part.add_argument("--row", default="zero_gamma,data=digits", help="of ablation.py")
     part.add_argument("--repeats", type=int, default=3)
     step_flags.add_part(parts)
+    compiled_cost.add_part(parts)
     return parser
 
 
@@ -119,6 +132,7 @@ _PARTS = {
     "loop": _loop,
     "startup": _startup,
     "step": step_flags.run,
+    "compiled": compiled_cost.run,
 }
 _LEAST = {
     "images": 1,

@@ -4,6 +4,7 @@ Nothing is run and nothing is timed, so the numbers are the same on every machin
 the same libtpu.
 """
 
+from argparse import Namespace
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ from rtj.bench import peer_flax
 from rtj.config import set_field
 from rtj.config_args import get_config
 from rtj.experiment import build_program
+from rtj.models import list_models
 from rtj.plan import aot
 from rtj.plan.chips import Topology, parse_topology
 from rtj.plan.collectives import by_kind, find_collectives
@@ -23,7 +25,7 @@ from rtj.plan.hlo import parse
 from rtj.plan.table import align
 from rtj.plan.traffic import by_phase, moves
 
-CLASSES, IMAGES, SIZE = 1000, 1_281_167, 224
+_CLASSES, _IMAGES, _SIZE = 1000, 1_281_167, 224
 # What is set beside one another: rtj's ways, then the peer.
 VARIANTS: dict[str, dict[str, Any]] = {
     "rtj": {},
@@ -91,7 +93,7 @@ def _ours(
     groups = {"model.bn_group_size": min(per_chip, 128)}
     config = _config(network, batch, groups | changes)
     mesh = aot.topology_mesh(slice_)
-    program = build_program(config, mesh, num_classes=CLASSES, examples=IMAGES)
+    program = build_program(config, mesh, num_classes=_CLASSES, examples=_IMAGES)
     return program.train_step.lower(*aot.abstract_inputs(program))
 
 
@@ -103,11 +105,11 @@ def _flax(network: str, per_chip: int, slice_: Topology) -> jax.stages.Lowered:
     schedule = peer_flax.learning_rate(batch)
 
     def first(key: jax.Array) -> Any:
-        variables = model.init(key, jnp.zeros((1, SIZE, SIZE, 3), jnp.bfloat16))
-        return peer_flax.first_state(model, variables, schedule, jnp.bfloat16)
+        variables = model.init(key, jnp.zeros((1, _SIZE, _SIZE, 3), jnp.bfloat16))
+        return peer_flax.first_state(model, variables, schedule, scales_loss=False)
 
     state = _placed(jax.eval_shape(first, jax.random.key(0)), mesh, PartitionSpec())
-    images = jax.ShapeDtypeStruct((batch, SIZE, SIZE, 3), jnp.bfloat16)
+    images = jax.ShapeDtypeStruct((batch, _SIZE, _SIZE, 3), jnp.bfloat16)
     labels = jax.ShapeDtypeStruct((batch,), jnp.int32)
     arrays = {"image": images, "label": labels}
     shared = _placed(arrays, mesh, PartitionSpec("data"))
@@ -141,9 +143,9 @@ def _cost(lowered: jax.stages.Lowered, slice_: Topology) -> dict[str, Any]:
 
 
 def describe(result: dict[str, Any]) -> str:
-    """A row a contestant."""
+    """A row each, and their ratios."""
     head = ("a chip and step", "TFLOP", "HBM, GB", "XLA's GB", "temporary, GB")
-    rows = [(*head, "all-reduces")]
+    rows: list[tuple[str, ...]] = [(*head, "all-reduces")]
     for name, cost in result["contestants"].items():
         sizes = (cost[key] / 1e9 for key in ("hbm_bytes", "xla_bytes", "temp_bytes"))
         cells = (f"{cost['flops'] / 1e12:.3f}", *(f"{size:.2f}" for size in sizes))
@@ -156,3 +158,18 @@ def describe(result: dict[str, Any]) -> str:
         f"{result['topology']}, bf16"
     )
     return "\n".join([title, *align(rows)])
+
+
+def add_part(parts: Any) -> None:
+    """Adds the sub-command to those of `rtj.bench`."""
+    part = parts.add_parser("compiled", help="what a step costs a TPU, by its compiler")
+    part.add_argument("--json", action="store_true", help="JSON in the last line")
+    part.add_argument("--topology", default="v5e:2x4", help="as of rtj.plan")
+    part.add_argument("--network", default="resnet50b", choices=list_models("*resn*"))
+    part.add_argument("--images", type=int, default=128, help="of a chip")
+
+
+def run(arguments: Namespace) -> tuple[dict[str, Any], str]:
+    """Compiles; the result and its table."""
+    result = measure(arguments.topology, arguments.network, arguments.images)
+    return result, describe(result)

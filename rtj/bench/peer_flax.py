@@ -173,21 +173,28 @@ def make(work: Work) -> Running:
     facts = {"network": work.network}
     if work.mode == "inference":
         return step_jax.inference(model, variables, images, work, facts)
-    schedule = _schedule(work.batch)
-    state = TrainState.create(
-        apply_fn=model.apply,
-        params=variables["params"],
-        tx=optax.sgd(schedule, momentum=_MOMENTUM, nesterov=True),
-        batch_stats=variables["batch_stats"],
-        dynamic_scale=DynamicScale() if policy.scales_loss else None,
-    )
+    schedule = learning_rate(work.batch)
+    state = first_state(model, variables, schedule, policy.scales_loss)
     batch = {"image": images, "label": jnp.asarray(step_jax.labels(work))}
     step = jax.jit(partial(train_step, schedule=schedule), donate_argnums=0)
     with matmul_precision(policy):
         return step_jax.training(step, state, batch, facts)
 
 
-def _schedule(batch: int) -> optax.Schedule:
+def first_state(
+    model: ResNet, variables: Any, schedule: optax.Schedule, scales_loss: bool
+) -> TrainState:
+    """The state before the first step, of the variables of `model.init`."""
+    return TrainState.create(
+        apply_fn=model.apply,
+        params=variables["params"],
+        tx=optax.sgd(schedule, momentum=_MOMENTUM, nesterov=True),
+        batch_stats=variables["batch_stats"],
+        dynamic_scale=DynamicScale() if scales_loss else None,
+    )
+
+
+def learning_rate(batch: int) -> optax.Schedule:
     """The example's: linear warmup, then cosine."""
     epoch = _IMAGES // batch
     return optax.warmup_cosine_decay_schedule(

@@ -19,7 +19,9 @@ def describe_growth(cells: _Cells) -> str:
     """
     batches = sorted({cell["batch"] for cell in cells})
     hidden = least_hidden(cells)
-    rows = [("step, ms", *(f"{batch:,}" for batch in batches), "hides from")]
+    rows: list[tuple[str, ...]] = [
+        ("step, ms", *(f"{batch:,}" for batch in batches), "hides from")
+    ]
     for topology, own in _by_slice(cells):
         times = {cell["batch"]: _time(cell) for cell in own}
         start = hidden[topology]

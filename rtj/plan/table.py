@@ -1,5 +1,6 @@
 """Plans as tables to read."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from rtj.plan.chips import Topology
@@ -158,7 +159,7 @@ def _gib(size: int | None) -> str:
     return f"{(size or 0) / 2**30:.2f} GiB"
 
 
-def align(rows: list[Row]) -> list[str]:
+def align(rows: Sequence[Row]) -> list[str]:
     """Lines with the cells of each column under one another."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
