@@ -87,8 +87,9 @@ def test_the_flax_examples_float16_step_skips_what_overflows():
     assert metrics["scale"] == 32
 
 
-@pytest.mark.parametrize("mode", ["train", "inference"])
-@pytest.mark.parametrize("peer", ["rtj", "flax"])
+@pytest.mark.parametrize(
+    ("peer", "mode"), [("rtj", "train"), ("flax", "train"), ("flax", "inference")]
+)
 def test_a_contestant_really_trains_and_infers(peer, mode, monkeypatch):
     monkeypatch.setitem(peer_flax.STAGE_SIZES, "resnet10b", (1,))
     monkeypatch.setattr(peer_flax, "_IMAGES", 4)  # or the warmup is too long to learn
