@@ -54,7 +54,7 @@ class NoProgress(RtjError):
 def nearest_first(found: str, allowed: Iterable[str]) -> list[str]:
     """`allowed`, those that look like `found` first."""
     allowed = list(allowed)
-    near = difflib.get_close_matches(found, allowed, n=len(allowed), cutoff=0.5)
+    near = difflib.get_close_matches(found, allowed, n=max(1, len(allowed)), cutoff=0.5)
     return near + [name for name in allowed if name not in near]
 
 
