@@ -63,11 +63,12 @@ def measure(topology: str, network: str, per_chip: int) -> dict[str, Any]:
         "network": network,
         "per_chip_batch": per_chip,
         "contestants": contestants,
-        "ratios": _ratios(contestants),
+        "ratios": ratios(contestants),
     }
 
 
-def _ratios(contestants: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
+def ratios(contestants: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Each of rtj's by the Flax example's; nothing without it."""
     peer = contestants.get(FLAX)
     if peer is None:
         return {}
