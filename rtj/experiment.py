@@ -77,7 +77,7 @@ class Program:
 
     def abstract_state(self) -> TrainState:
         """The shapes, dtypes and shardings of a state; nothing is computed."""
-        state = jax.eval_shape(self._fresh_state, jax.random.key(0))
+        state = jax.eval_shape(lambda: self._fresh_state(jax.random.key(0)))
         return jax.tree.map(
             lambda leaf, sharding: leaf.update(sharding=sharding),
             state,

@@ -17,6 +17,7 @@ from rtj import preflight, sharding
 from rtj.errors import Stopped
 from rtj.evaluation import run_evaluation
 from rtj.experiment import Experiment, build
+from rtj.garbage import collection_paused
 from rtj.initial_weights import open_initial_weights
 from rtj.inputs import training_batches
 from rtj.peers import Peers, connect
@@ -81,15 +82,17 @@ def train(
         if peers.lead:
             print(f"{workdir} is finished; nothing to train")
         return finished
-    experiment = _prepare(config, workdir, peers, profile)
+    with collection_paused():
+        experiment = _prepare(config, workdir, peers, profile)
     with ExitStack() as stack:
         log = stack.enter_context(RunLog(workdir, enabled=peers.lead))
         if peers.lead:
             print(describe(experiment, workdir), flush=True)
             log.write(describe(experiment, workdir))
-        run, state = start(
-            experiment, workdir, peers, callbacks, profile, log, on_stall, stack
-        )
+        with collection_paused():
+            run, state = start(
+                experiment, workdir, peers, callbacks, profile, log, on_stall, stack
+            )
         state = _train_to_end(run, state)
         result = _finish(run, state)
         log.write(f"finished: {json.dumps(result)}")
@@ -137,7 +140,8 @@ def _train_to_end(run: Run, state: TrainState) -> TrainState:
                 )
             step += 1
             run.profile.before(step, state)
-            state, metrics = experiment.train_step(state, batch, *constants)
+            with collection_paused():  # the first call traces and compiles
+                state, metrics = experiment.train_step(state, batch, *constants)
             reporter.step(step, metrics, batch["index"])
             run.watchdog.progress(step)
             again = run.saver.due()

@@ -44,6 +44,7 @@ from rtj.config import check, config_hash
 from rtj.distributed import end_stalled, find_cluster, joined
 from rtj.errors import ConfigError, RtjError, unknown
 from rtj.fields import ALL_FIELDS
+from rtj.garbage import collection_paused
 from rtj.profile import parse_profile
 from rtj.stop import end_at_second_signal
 from rtj.tool import print_any_name
@@ -165,8 +166,8 @@ def run(argv: Sequence[str]) -> int:
 
                 result = evaluate(config, workdir, values.checkpoint, on_stall=on_stall)
             else:
-                from rtj.loop import train
-
+                with collection_paused():
+                    from rtj.loop import train
                 result = train(config, workdir, profile=profile, on_stall=on_stall)
     except RtjError as error:
         print(f"rtj: {_one_line(error)}", file=sys.stderr)

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import linen as nn
 from flax import struct
@@ -45,7 +46,7 @@ class TrainState(struct.PyTreeNode):
         return self.weights if self.average is None else self.average
 
 
-def random_stream(seed: int, name: str) -> jax.Array:
+def random_stream(seed: int | jax.Array, name: str) -> jax.Array:
     """A key of its own for each use of randomness in a run."""
     return jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
 
@@ -79,9 +80,16 @@ def fresh_state(
 def run_once_on_devices(
     init: Callable[[jax.Array], TrainState], seed: int, sharding: Any
 ) -> TrainState:
-    """`init` of the seed's key, made on the devices by one jitted program."""
-    jitted = jax.jit(init, out_shardings=sharding, compiler_options=_run_once())
-    return jitted(random_stream(seed, "init"))
+    """`init` of the seed's key, made on the devices by one jitted program.
+
+    The key is made in it too: outside, that takes four small programs more.
+    """
+
+    def from_seed(seed: jax.Array) -> TrainState:
+        return init(random_stream(seed, "init"))
+
+    jitted = jax.jit(from_seed, out_shardings=sharding, compiler_options=_run_once())
+    return jitted(np.int32(seed))
 
 
 def _run_once() -> dict[str, Any] | None:

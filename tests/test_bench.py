@@ -163,11 +163,14 @@ def test_the_loop_is_measured_beside_the_bare_step_and_compiles_it_once(
 
 @pytest.mark.slow
 def test_a_start_is_timed_cold_and_with_what_it_compiled(capsys, tfds_data_dir):
-    row = "--row=zero_gamma,data=digits,images=40"
-    assert bench.main(["startup", row, "--repeats=1", "--json"]) == 0
+    flags = ["--row=zero_gamma,data=digits,images=40", "--networks=resnet10"]
+    assert bench.main(["startup", *flags, "--repeats=1", "--json"]) == 0
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert result["ratio"] == result["warm_s"] / result["cold_s"]
     assert min(result["import_s"], result["warm_s"], result["cold_s"]) > 0
+    assert min(result["warm_cpu_s"], result["cold_cpu_s"]) > 0
+    compiled = result["compile"]["resnet10"]
+    assert min(compiled["trace_s"], compiled["lower_s"], compiled["compile_s"]) > 0
 
 
 def test_a_start_that_fails_is_an_error(capfd):

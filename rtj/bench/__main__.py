@@ -6,6 +6,7 @@
         [--images_per_s=8270] [--folder=D]
     python -m rtj.bench loop [--json] [--loop_steps=60]
     python -m rtj.bench startup [--json] [--row=zero_gamma,data=digits] [--repeats=3]
+        [--networks=resnet50d,resnet152d]
     python -m rtj.bench step [--json] [--peers=torch,flax] [--network=resnet50b]
         [--batch=256] [--size=224] [--precision=bf16] [--mode=train,inference]
         [--seconds=10] [--turns=3] [--torch_python=P] [--torch_compile=auto]
@@ -18,7 +19,7 @@ those of them that are installed; see `rtj.bench.input_speed`.
 epoch of ImageNet that is at so many images a second; D is where checkpoints would be.
 `loop`: the training loop beside its compiled step called bare.
 `startup`: seconds from the command to the first step, with and without what an earlier
-start compiled.
+start compiled; and what it takes to compile the train steps of some networks.
 `step`: training and inference on one device, the GPU if there is one, beside PyTorch
 with timm (in the Python P) and the step of Flax's ImageNet example, and how near that
 comes to the device's limits; see `rtj.bench.step_speed`.
@@ -40,6 +41,7 @@ from typing import Any
 from rtj import tool
 from rtj.bench import (
     checkpoint_cost,
+    compile_time,
     compiled_cost,
     input_speed,
     loop_speed,
@@ -76,6 +78,7 @@ def make_parser() -> tool.Parser:
     part.add_argument("--json", action="store_true", help="JSON in the last line")
     part.add_argument("--row", default="zero_gamma,data=digits", help="of ablation.py")
     part.add_argument("--repeats", type=int, default=3)
+    part.add_argument("--networks", default="resnet50d,resnet152d", help="empty: none")
     step_flags.add_part(parts)
     compiled_cost.add_part(parts)
     return parser
@@ -123,7 +126,10 @@ def _startup(arguments: Namespace) -> tuple[dict[str, Any], str]:
         result = start_time.measure(
             Path(folder), row=arguments.row, repeats=arguments.repeats
         )
-    return result, start_time.describe(result)
+    networks = [name for name in arguments.networks.split(",") if name]
+    result["compile"] = compiled = compile_time.measure(networks)
+    lines = [start_time.describe(result), compile_time.describe(compiled)]
+    return result, "\n".join(filter(None, lines))
 
 
 _PARTS = {
