@@ -89,7 +89,7 @@ def run_once_on_devices(
         return init(random_stream(seed, "init"))
 
     jitted = jax.jit(from_seed, out_shardings=sharding, compiler_options=_run_once())
-    return jitted(np.int32(seed))
+    return jitted(np.uint32(seed))
 
 
 def _run_once() -> dict[str, Any] | None:

@@ -12,6 +12,8 @@ import rtj
 from rtj.compile_cache import keep_compiled
 from rtj.errors import Stopped
 from rtj.garbage import collection_paused
+from rtj.sharding import make_mesh
+from rtj.state import random_stream, run_once_on_devices
 from tests.test_loop import stop_at
 
 
@@ -83,3 +85,13 @@ def test_collection_goes_on_as_it_was_after_a_pause():
             assert gc.isenabled() == enabled
         finally:
             gc.enable()
+
+
+@pytest.mark.parametrize("seed", [0, 2**31, 2**32 - 1])
+def test_every_seed_has_the_key_that_python_gives_it(seed):
+    """The program makes the key from an array, notebooks from an integer."""
+    mesh = make_mesh(1)
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    made = run_once_on_devices(jax.random.key_data, seed, sharding)
+    expected = jax.random.key_data(random_stream(seed, "init"))
+    np.testing.assert_array_equal(made, expected)
