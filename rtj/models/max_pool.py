@@ -1,14 +1,14 @@
 """The max pool, with a gradient of its own in programs for a CPU.
 
 For the gradient XLA:CPU looks for every window's maximum again, carrying three index
-arrays along, and scatters: about 0.15 of the 2.2 CPU seconds of a ResNet-50-D step on
-16 images of 128 pixels. Here it is a few shifted copies. Programs for TPU and GPU hold
-XLA's operation; the choice follows the platform that a program is lowered for.
+arrays along, and scatters: 106 ms of CPU time for 16 maps of 64 x 64 cells and 64
+channels. As shifted copies it takes 17. Programs for TPU and GPU hold XLA's operation;
+the choice follows the platform that a program is lowered for.
 """
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,10 +16,12 @@ from flax import linen as nn
 from jax import lax
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
-Pull = Callable[[jax.Array], tuple[jax.Array]]
+_Saved = tuple[jax.Array, jax.Array, Callable[[jax.Array], tuple[jax.Array]]]
 
 
-class _Window(NamedTuple):
+class Window(NamedTuple):
+    """Cells a side, cells from window to window, and cells of padding."""
+
     size: int
     stride: int
     pads: Pads
@@ -36,23 +38,25 @@ def max_pool(
 
     Returns:
         (N, H', W', C). Of equal cells in a window the first, row by row, has the
-        gradient. Reverse mode only.
+        gradient. Reverse mode only: forward-mode differentiation raises TypeError.
     """
-    return _max_pool(x, _Window(size, stride, pads))
+    return _max_pool(x, Window(size, stride, pads))
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _max_pool(x: jax.Array, window: _Window) -> jax.Array:
-    sides = ((window.size,) * 2, (window.stride,) * 2)
-    return nn.max_pool(x, *sides, window.pads)
+def _pool(x: jax.Array, window: Window) -> jax.Array:
+    sides, strides = (window.size,) * 2, (window.stride,) * 2
+    return nn.max_pool(x, sides, strides, window.pads)
 
 
-def _forward(x: jax.Array, window: _Window) -> tuple[jax.Array, Any]:
-    y, pull = jax.vjp(partial(_max_pool.fun, window=window), x)
+_max_pool = jax.custom_vjp(_pool, nondiff_argnums=(1,))
+
+
+def _forward(x: jax.Array, window: Window) -> tuple[jax.Array, _Saved]:
+    y, pull = jax.vjp(partial(_pool, window=window), x)
     return y, (x, y, pull)
 
 
-def _backward(window: _Window, saved: Any, gradient: jax.Array) -> tuple[jax.Array]:
+def _backward(window: Window, saved: _Saved, gradient: jax.Array) -> tuple[jax.Array]:
     x, y, pull = saved
 
     def of_xla(x: jax.Array, y: jax.Array, gradient: jax.Array) -> jax.Array:
@@ -66,21 +70,19 @@ _max_pool.defvjp(_forward, _backward)
 
 
 def max_pool_gradient(
-    x: jax.Array, y: jax.Array, gradient: jax.Array, window: _Window
+    x: jax.Array, y: jax.Array, gradient: jax.Array, window: Window
 ) -> jax.Array:
     """The gradient of a pool's input x from its output y and the gradient of that.
 
-    Cell i of a window lies i // stride places on among the cells that have the same
-    remainder as i, so each remainder of row and column is a sum of shifted arrays of
-    y's size, and the input is those interleaved.
+    Row i of a window is row i % stride of the stride rows that are i // stride windows
+    further down, and so for columns. So the cells of each pair of remainders are a sum
+    of shifted arrays of y's size, and the input is those interleaved.
     """
     size, stride, pads = window
     height, width = y.shape[1:3]
-    lowest = jnp.array(-jnp.inf, x.dtype)
-    padded = lax.pad(x, lowest, _edges(*pads))
+    padded = lax.pad(x, jnp.array(-jnp.inf, x.dtype), _edges(*pads))
     reach = (size - 1) // stride
-    zero = jnp.zeros((), x.dtype)
-    planes: dict[tuple[int, int], jax.Array] = {}
+    planes = [[jnp.zeros((), x.dtype)] * stride for _ in range(stride)]
     free = jnp.ones(y.shape, bool)
     for i in range(size):
         for j in range(size):
@@ -91,29 +93,37 @@ def max_pool_gradient(
             ]
             won = free & (cell == y)
             free &= ~won
-            down, right = i // stride, j // stride
+            (down, row), (right, column) = divmod(i, stride), divmod(j, stride)
             edges = _edges((down, reach - down), (right, reach - right))
-            part = lax.pad(jnp.where(won, gradient, 0), zero, edges)
-            place = i % stride, j % stride
-            planes[place] = planes[place] + part if place in planes else part
-    plane = jnp.zeros_like(part)
+            part = lax.pad(jnp.where(won, gradient, 0), jnp.array(0, x.dtype), edges)
+            planes[row][column] = planes[row][column] + part
+    return _interleave(planes, part.shape, x.shape, pads)
+
+
+def _interleave(
+    planes: list[list[jax.Array]],
+    plane: tuple[int, ...],
+    shape: tuple[int, ...],
+    pads: Pads,
+) -> jax.Array:
+    """planes[i][j], of one shape, to the rows i, i + stride, ... of (N, H, W, C)."""
     rows = [
-        jnp.stack([planes.get((i, j), plane) for j in range(stride)], 3)
-        for i in range(stride)
+        jnp.stack([jnp.broadcast_to(p, plane) for p in columns], 3)
+        for columns in planes
     ]
-    whole = jnp.stack(rows, 2)
-    n, channels = x.shape[0], x.shape[3]
-    whole = whole.reshape(n, stride * (height + reach), stride * (width + reach), channels)
+    stride, (n, height, width, channels) = len(planes), plane
+    whole = jnp.stack(rows, 2).reshape(n, stride * height, stride * width, channels)
     ends = [
-        (-low, low + length - found)
-        for (low, _), length, found in zip(
-            pads, x.shape[1:3], whole.shape[1:3], strict=True
+        (-low, low + wanted - found)
+        for (low, _), wanted, found in zip(
+            pads, shape[1:3], whole.shape[1:3], strict=True
         )
     ]
-    return lax.pad(whole, zero, _edges(*ends))
+    return lax.pad(whole, jnp.array(0, whole.dtype), _edges(*ends))
 
 
 def _edges(
     rows: tuple[int, int], columns: tuple[int, int]
 ) -> tuple[tuple[int, int, int], ...]:
+    """Of a (N, H, W, C) array, for `lax.pad`; negative ones cut."""
     return ((0, 0, 0), (*rows, 0), (*columns, 0), (0, 0, 0))
