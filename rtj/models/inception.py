@@ -14,8 +14,9 @@ from jax.typing import DTypeLike
 
 from rtj.errors import ConfigError
 from rtj.models import layers
-from rtj.models.inception_blocks import ConvBN, Mixed, Unit, max_pool
+from rtj.models.inception_blocks import ConvBN, Mixed, Unit
 from rtj.models.layers import ModuleDef
+from rtj.models.max_pool import max_pool
 from rtj.tricks.initializers import kernel_initializer
 
 # Name, features, kernel, stride, padding; a pool follows 2b and 4a.
@@ -181,7 +182,7 @@ class InceptionV3(nn.Module):
         for name, features, kernel, stride, padding in _STEM:
             unit = ConvBN(features, kernel, stride, padding, conv, norm, name=name)
             x = unit(x, train=train)
-            x = max_pool(x) if name in _POOLED else x
+            x = max_pool(x, 3, 2) if name in _POOLED else x
         for name, branches, pool_features in _MIXED:
             x = Mixed(branches, pool_features, conv, norm, name=name)(x, train=train)
             # The head's parameters must exist even if `init` runs in evaluation.

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from rtj.models.layers import ModuleDef, Padding
+from rtj.models.max_pool import max_pool
 
 
 class Unit(NamedTuple):
@@ -44,11 +45,6 @@ class ConvBN(nn.Module):
         return nn.relu(self.norm(name="bn")(x, train=train))
 
 
-def max_pool(x: jax.Array) -> jax.Array:
-    """3x3 maximum, stride 2, no padding."""
-    return nn.max_pool(x, (3, 3), (2, 2))
-
-
 class Mixed(nn.Module):
     """Parallel branches, joined along the channels.
 
@@ -79,7 +75,7 @@ class Mixed(nn.Module):
             unit = Unit("branch_pool", self.pool_features, 1)
             outputs.append(self._unit(unit, pooled, train=train))
         else:
-            outputs.append(max_pool(x))
+            outputs.append(max_pool(x, 3, 2))
         return jnp.concatenate(outputs, axis=-1)
 
     def _unit(self, unit: Unit, x: jax.Array, *, train: bool) -> jax.Array:

@@ -11,6 +11,8 @@ from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 
 from rtj.models.batch_norm import BatchNorm
+from rtj.models.convolution import convolve
+from rtj.models.max_pool import max_pool
 from rtj.tricks.initializers import kernel_initializer
 
 Padding = Literal["symmetric", "valid", "same"]
@@ -51,6 +53,7 @@ def conv(
         dtype=dtype,
         kernel_init=kernel_init,
         name=name,
+        conv_general_dilated=convolve,
     )
 
 
@@ -73,7 +76,7 @@ def conv_and_norm(network: Any) -> tuple[ModuleDef, ModuleDef]:
 
 def max_pool_3x3(x: jax.Array) -> jax.Array:
     """3x3 maximum, stride 2, one pixel of padding on each side."""
-    return nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+    return max_pool(x, 3, 2, ((1, 1), (1, 1)))
 
 
 def average_pool_ceil(x: jax.Array, window: int) -> jax.Array:
