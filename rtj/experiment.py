@@ -18,6 +18,7 @@ from rtj.initial_weights import InitialWeights, start_from
 from rtj.parts import (
     check_frozen,
     count_steps,
+    fit_to_devices,
     make_optimizer,
     make_schedule,
     make_step_options,
@@ -165,7 +166,7 @@ def build_program(
         teacher: of the config, with arrays or with their shapes.
     """
     task = task_of(config)
-    model = task.model(config, num_classes)
+    model = fit_to_devices(task.model(config, num_classes), config, mesh.size)
     check_frozen(config, model)
     steps_per_epoch = examples / config.train.batch_size
     total_steps = count_steps(config, steps_per_epoch)

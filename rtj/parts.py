@@ -13,6 +13,7 @@ from rtj.classification import Classification
 from rtj.errors import ConfigError
 from rtj.fine_tuning import FineTuning, scale_by_stage
 from rtj.models import create_model, model_options
+from rtj.models.resnet import ResNet
 from rtj.models.stages import count_stages
 from rtj.step_options import StepOptions
 from rtj.tricks.cosine import cosine
@@ -41,6 +42,21 @@ def make_model(config: ConfigDict, num_classes: int) -> nn.Module:
     return create_model(
         config.model.name, num_classes=num_classes, **network_options(config)
     )
+
+
+def fit_to_devices(model: nn.Module, config: ConfigDict, devices: int) -> nn.Module:
+    """`model`, with the usual batch norm where a group lies on several devices.
+
+    Gram matrices and the products with gradients would then be exchanged, not vectors:
+    81 MB a step in place of 56 for ResNet-50-D on 256 chips. `model.gram_norm` decides
+    where it is set.
+    """
+    if not isinstance(model, ResNet) or model.gram_norm is not None:
+        return model
+    own = config.train.batch_size // config.train.accumulate // devices
+    group = config.model.bn_group_size
+    inside = devices == 1 or (group > 0 and own % group == 0)
+    return model if inside else model.clone(gram_norm=False)
 
 
 def network_options(config: ConfigDict) -> dict[str, Any]:

@@ -58,6 +58,23 @@ def test_the_step_has_three_times_the_flops_of_the_forward_pass(tiny_config):
     assert lowered.cost_analysis()["flops"] == pytest.approx(analytic, rel=0.05)
 
 
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"model.bn_group_size": 8}, None),
+        ({"model.bn_group_size": 16}, False),
+        ({"model.bn_group_size": 0}, False),
+        ({"model.bn_group_size": 16, "model.gram_norm": True}, True),
+    ],
+)
+def test_gram_matrices_are_not_exchanged_unless_that_is_asked_for(
+    tiny_config, changes, expected
+):
+    config = tiny_config(**EIGHT, **{"model.gram_norm": None}, **changes)
+    made = build_program(config, make_mesh(8), num_classes=10, examples=4000)
+    assert made.model.gram_norm is expected
+
+
 @pytest.mark.slow
 def test_gram_matrices_cost_a_tenth_of_the_arithmetic_at_most(tiny_config):
     # Two products of K x K over all pixels beside three of K x 4 K in the convolution
