@@ -70,7 +70,7 @@ def test_the_step_has_three_times_the_flops_of_the_forward_pass(tiny_config):
 def test_gram_matrices_are_not_exchanged_unless_that_is_asked_for(
     tiny_config, changes, expected
 ):
-    config = tiny_config(**EIGHT, **{"model.gram_norm": None}, **changes)
+    config = tiny_config(**EIGHT, **({"model.gram_norm": None} | changes))
     made = build_program(config, make_mesh(8), num_classes=10, examples=4000)
     assert made.model.gram_norm is expected
 
