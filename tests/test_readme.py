@@ -49,6 +49,7 @@ ELSEWHERE = [
     "python -m rtj.bench startup",
     "python -m rtj.bench step",
     "python -m rtj.bench step --precision=fp32 --batch=16 --size=128",
+    "python -m rtj.bench compiled --topology=v5e:2x4",
     "python -m rtj.faults --kills=50",
 ]
 
