@@ -1,6 +1,5 @@
 """The layers all networks share: convolution, pooling and the classifier."""
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -10,6 +9,7 @@ from flax import linen as nn
 from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 
+from rtj.models.average_pool import average_of_map
 from rtj.models.batch_norm import BatchNorm
 from rtj.models.convolution import convolve
 from rtj.models.max_pool import max_pool
@@ -79,46 +79,16 @@ def max_pool_3x3(x: jax.Array) -> jax.Array:
     return max_pool(x, 3, 2, ((1, 1), (1, 1)))
 
 
-def average_pool_ceil(x: jax.Array, window: int) -> jax.Array:
-    """Average over window x window at stride window, rounding the size up.
-
-    Border cells average only the pixels that exist (MXNet's
-    `pooling_convention='full', count_include_pad=False`, PyTorch's
-    `ceil_mode=True, count_include_pad=False`), so odd maps keep the size that a
-    strided convolution gives them.
-    """
-    if window == 1:
-        return x
-    pads = [(0, -size % window) for size in x.shape[-3:-1]]
-    return _average_pool(x, window, window, pads, count_include_pad=False)
-
-
 def average_pool_same(x: jax.Array) -> jax.Array:
     """2x2 average at stride 1 that keeps the size; zeros stand right and below.
 
     The zeros count, so the last row and column are averages of 4 with 2 or 3
     zeros among them: timm's `AvgPool2dSame`.
     """
-    return _average_pool(x, 2, 1, [(0, 1), (0, 1)], count_include_pad=True)
-
-
-def _average_pool(
-    x: jax.Array,
-    window: int,
-    stride: int,
-    pads: Sequence[tuple[int, int]],
-    *,
-    count_include_pad: bool,
-) -> jax.Array:
-    """Of (..., H, W, C); Flax takes one batch axis, so others become windows of 1."""
-    more = x.ndim - 4
-    return nn.avg_pool(
-        x,
-        (1,) * more + (window, window),
-        (1,) * more + (stride, stride),
-        [(0, 0)] * more + list(pads),
-        count_include_pad=count_include_pad,
-    )
+    more = x.ndim - 4  # Flax takes one batch axis, so others become windows of 1.
+    sides, strides = (*(1,) * more, 2, 2), (1,) * (more + 2)
+    pads = [*[(0, 0)] * more, (0, 1), (0, 1)]
+    return nn.avg_pool(x, sides, strides, pads, count_include_pad=True)
 
 
 def classify(
@@ -135,6 +105,6 @@ def classify(
     2048 x 1000 weights the dense layer is 0.05 % of ResNet-50's multiply-adds,
     so low precision would save nothing here. Call it inside a compact method.
     """
-    x = x.astype(jnp.promote_types(jnp.float32, x.dtype)).mean(axis=(1, 2))
+    x = average_of_map(x.astype(jnp.promote_types(jnp.float32, x.dtype)))
     x = nn.Dropout(dropout, deterministic=not train)(x)
     return nn.Dense(num_classes, kernel_init=kernel_init, name="fc")(x)

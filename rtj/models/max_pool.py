@@ -16,7 +16,7 @@ from flax import linen as nn
 from jax import lax
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
-_Saved = tuple[jax.Array, jax.Array, Callable[[jax.Array], tuple[jax.Array]]]
+_Saved = tuple[jax.Array, Callable[[jax.Array], tuple[jax.Array]]]
 
 
 class Window(NamedTuple):
@@ -53,51 +53,58 @@ _max_pool = jax.custom_vjp(_pool, nondiff_argnums=(1,))
 
 def _forward(x: jax.Array, window: Window) -> tuple[jax.Array, _Saved]:
     y, pull = jax.vjp(partial(_pool, window=window), x)
-    return y, (x, y, pull)
+    return y, (x, pull)
 
 
 def _backward(window: Window, saved: _Saved, gradient: jax.Array) -> tuple[jax.Array]:
-    x, y, pull = saved
+    x, pull = saved
 
-    def of_xla(x: jax.Array, y: jax.Array, gradient: jax.Array) -> jax.Array:
+    def of_xla(x: jax.Array, gradient: jax.Array) -> jax.Array:
         return pull(gradient)[0]
 
     shifted = partial(max_pool_gradient, window=window)
-    return (lax.platform_dependent(x, y, gradient, cpu=shifted, default=of_xla),)
+    return (lax.platform_dependent(x, gradient, cpu=shifted, default=of_xla),)
 
 
 _max_pool.defvjp(_forward, _backward)
 
 
-def max_pool_gradient(
-    x: jax.Array, y: jax.Array, gradient: jax.Array, window: Window
-) -> jax.Array:
-    """The gradient of a pool's input x from its output y and the gradient of that.
+def max_pool_gradient(x: jax.Array, gradient: jax.Array, window: Window) -> jax.Array:
+    """The gradient of a pool's input x from that of its output.
 
     Row i of a window is row i % stride of the stride rows that are i // stride windows
     further down, and so for columns. So the cells of each pair of remainders are a sum
-    of shifted arrays of y's size, and the input is those interleaved.
+    of shifted arrays of the output's size, and the input is those interleaved.
     """
     size, stride, pads = window
-    height, width = y.shape[1:3]
-    padded = lax.pad(x, jnp.array(-jnp.inf, x.dtype), _edges(*pads))
     reach = (size - 1) // stride
+    cells = _cells(x, gradient.shape, window)
+    largest = _pool(x, window)
     planes = [[jnp.zeros((), x.dtype)] * stride for _ in range(stride)]
-    free = jnp.ones(y.shape, bool)
-    for i in range(size):
-        for j in range(size):
-            cell = padded[
-                :,
-                i : i + stride * (height - 1) + 1 : stride,
-                j : j + stride * (width - 1) + 1 : stride,
-            ]
-            won = free & (cell == y)
-            free &= ~won
-            (down, row), (right, column) = divmod(i, stride), divmod(j, stride)
-            edges = _edges((down, reach - down), (right, reach - right))
-            part = lax.pad(jnp.where(won, gradient, 0), jnp.array(0, x.dtype), edges)
-            planes[row][column] = planes[row][column] + part
+    free = jnp.ones(gradient.shape, bool)
+    for (i, j), cell in cells.items():
+        won = free & (cell == largest)
+        free &= ~won
+        (down, row), (right, column) = divmod(i, stride), divmod(j, stride)
+        edges = _edges((down, reach - down), (right, reach - right))
+        part = lax.pad(jnp.where(won, gradient, 0), jnp.array(0, x.dtype), edges)
+        planes[row][column] = planes[row][column] + part
     return _interleave(planes, part.shape, x.shape, pads)
+
+
+def _cells(
+    x: jax.Array, shape: tuple[int, ...], window: Window
+) -> dict[tuple[int, int], jax.Array]:
+    """Cell (i, j) of every window, (N, H', W', C), row by row."""
+    padded = lax.pad(x, jnp.array(-jnp.inf, x.dtype), _edges(*window.pads))
+    ends = [window.stride * (length - 1) + 1 for length in shape[1:3]]
+    return {
+        (i, j): padded[
+            :, i : i + ends[0] : window.stride, j : j + ends[1] : window.stride
+        ]
+        for i in range(window.size)
+        for j in range(window.size)
+    }
 
 
 def _interleave(

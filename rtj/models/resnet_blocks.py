@@ -7,6 +7,7 @@ from flax import linen as nn
 
 from rtj.errors import ConfigError
 from rtj.models import layers
+from rtj.models.average_pool import average_pool_ceil
 from rtj.models.layers import ModuleDef
 from rtj.models.pointwise import pointwise_conv_norm
 from rtj.models.squeeze_excite import SqueezeExcite
@@ -38,7 +39,7 @@ class Shortcut(nn.Module):
         if self.pooled and self.dilated and self.dilated_pool == "same":
             x = layers.average_pool_same(x)
         elif self.pooled:
-            x, stride = layers.average_pool_ceil(x, stride), 1
+            x, stride = average_pool_ceil(x, stride), 1
         if stride > 1:
             x = self.conv(self.features, 1, stride=stride, name="conv")(x)
             return self.norm(name="bn")(x, train=train)

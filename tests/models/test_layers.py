@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from rtj.models import layers
+from rtj.models.average_pool import average_pool_ceil
 
 WIDTHS = [1, 2, 3, 7, 15]
 
@@ -34,7 +35,7 @@ def test_ceil_pool_averages_the_pixels_that_exist(height, width):
         ],
         axis=1,
     )
-    found = layers.average_pool_ceil(jnp.asarray(x), 2)
+    found = average_pool_ceil(jnp.asarray(x), 2)
     np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 
@@ -50,12 +51,12 @@ def test_ceil_pool_keeps_the_size_of_a_strided_convolution(size):
         name="conv",
     )
     strided = conv.init_with_output(jax.random.key(0), x)[0]
-    assert layers.average_pool_ceil(x, 2).shape == strided.shape
+    assert average_pool_ceil(x, 2).shape == strided.shape
 
 
 def test_ceil_pool_of_window_1_is_nothing():
     x = jnp.asarray(_maps(3, 3))
-    assert layers.average_pool_ceil(x, 1) is x
+    assert average_pool_ceil(x, 1) is x
 
 
 @pytest.mark.parametrize("size", WIDTHS)

@@ -44,7 +44,8 @@ def test_stages_run_apart_make_up_the_whole_network(name):
     last = run(model, values, first[-1], start=3)
     assert len(whole) == 4 and len(first) == 3 and len(last) == 1
     for found, wanted in zip([*first, *last], whole, strict=True):
-        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
+        # Two programs sum float32 in two orders.
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_stages_apart_have_the_classifiers_names():
