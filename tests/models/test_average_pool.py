@@ -52,6 +52,13 @@ def test_programs_for_accelerators_hold_what_lax_has(ours, plain, platform):
     assert found == wanted
 
 
+def test_a_pool_in_16_bits_is_that_of_flax_on_every_platform():
+    x = jnp.ones((2, 4, 5, 3), jnp.bfloat16)
+    found, wanted = average_pool_ceil(x, 2), _plain_pool(x)
+    assert found.dtype == wanted.dtype
+    np.testing.assert_array_equal(found, wanted)
+
+
 def test_programs_for_a_cpu_have_no_sums_over_windows():
     assert "reduce_window" not in _program(lambda x: average_pool_ceil(x, 2), "cpu")
     assert _program(average_of_map, "cpu")["dot_general"] == 2
