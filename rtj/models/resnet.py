@@ -99,7 +99,7 @@ class ResNet(nn.Module):
         gram_norm: whether a bottleneck's last batch norm takes its statistics from a
             Gram matrix in training (`rtj.models.gram_norm`): the same numbers but for
             rounding, a quarter less memory traffic; None: where `dtype` has 16 bits
-            (a run takes the usual way if a group lies on several devices).
+            (a run takes the usual way unless each device has one group).
         recompute: whether training keeps only what goes into each block and computes
             its inside again for the gradient: a third of the memory, a third more
             arithmetic, the same numbers.

@@ -62,12 +62,13 @@ def test_the_step_has_three_times_the_flops_of_the_forward_pass(tiny_config):
     ("changes", "expected"),
     [
         ({"model.bn_group_size": 8}, None),
+        ({"model.bn_group_size": 4}, False),
         ({"model.bn_group_size": 16}, False),
         ({"model.bn_group_size": 0}, False),
         ({"model.bn_group_size": 16, "model.gram_norm": True}, True),
     ],
 )
-def test_gram_matrices_are_not_exchanged_unless_that_is_asked_for(
+def test_gram_matrices_are_for_one_group_a_device_unless_asked_for(
     tiny_config, changes, expected
 ):
     config = tiny_config(**EIGHT, **({"model.gram_norm": None} | changes))
