@@ -56,17 +56,30 @@ def plot_growth(cells: _Cells, out: Path) -> None:
         rates = [cell["images_per_s"] for cell in shown]
         for axes, values in ((left, times), (right, rates)):
             (line,) = axes.plot(batches, values, lw=1.2, label=topology)
-            for cell, value in zip(shown, values, strict=True):
-                face = line.get_color() if cell["hides"] else "white"
+            colour = line.get_color()
+            for hides, face in ((True, colour), (False, "white")):
+                chosen = [n for n, cell in enumerate(shown) if cell["hides"] == hides]
                 axes.plot(
-                    cell["batch"], value, "o", ms=5, mec=line.get_color(), mfc=face
+                    [batches[n] for n in chosen],
+                    [values[n] for n in chosen],
+                    "o",
+                    color=colour,
+                    mfc=face,
+                    ms=5,
                 )
     left.set(ylabel="step, at least, ms")
     right.set(ylabel="images/s, at most")
     for axes in (left, right):
         axes.set(xlabel="batch", xscale="log", yscale="log")
         axes.grid(alpha=0.3)
-    left.legend(fontsize="small", frameon=False, title="hollow: exchange > backward")
+    right.legend(
+        fontsize="small",
+        frameon=False,
+        title="hollow: the exchange\nis longer than\nthe backward pass",
+        title_fontsize="small",
+        loc="center left",
+        bbox_to_anchor=(1, 0.5),
+    )
     figure.savefig(out, dpi=150)
 
 
