@@ -24,14 +24,12 @@ ResNet-50-D (the row `efficient`), compiled here with libtpu 0.0.52 and JAX 0.10
 
 | batch, slice | memory a chip | all-reduces | step_s | images/s |
 |---|---|---|---|---|
-| 1024, v5e:2x4 | 4.96 GiB | 2 | 0.0385 | 26,600 |
+| 1024, v5e:2x4 | 3.35 GiB | 2 | 0.0289 | 35,400 |
 | 8192, v5e:2x4 | does not fit; 4096 does | | | |
 | 1024, v5e:16x16 | 0.64 GiB | 105 | 0.0020 | 517,000 |
-| 8192, v5e:16x16 | 1.75 GiB | 105 | 0.0072 | 1,142,000 |
-| 8192, v5e:16x16, model.bn_group_size=32 | 1.84 GiB | 2 | 0.0073 | 1,117,000 |
 
-A compilation took 45 to 70 s on 2 free cores and 5 minutes on busy ones; one that does
-not fit, 13 s; `--search` from batch 1024 on v5e:2x4, four of them.
+A compilation took one to four minutes, more on busy cores; one that does not fit, 13 s;
+`--search` from batch 1024 on v5e:2x4, four of them; `--growth`, eleven.
 
 Exit codes: 0 done, also if the step does not fit; 2 bad config or flags, or libtpu is
 not installed; 5 data of unknown size are not there.
