@@ -118,7 +118,7 @@ def _program(case, dtype, platform, convolution=convolve, groups=1):
     x, kernel, gradient = (jnp.asarray(a, dtype) for a in _arrays(case))
     kernel = kernel[:, :, : kernel.shape[2] // groups]
     return operations(
-        lambda *a: _with_gradients(case, *a, convolution, groups),
+        lambda x, k, g: _with_gradients(case, x, k, g, convolution, groups),
         x,
         kernel,
         gradient,
