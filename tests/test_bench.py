@@ -10,6 +10,7 @@ from PIL import Image
 from rtj.bench import __main__ as bench
 from rtj.bench import contestants, input_speed, loop_speed, ours, photos
 from rtj.bench.crops import BATCH, Work
+from rtj.config import set_field
 from rtj.data import crop
 
 
@@ -151,6 +152,14 @@ def test_a_bad_flag_of_the_checkpoint_bench_is_named(flag, capsys):
 def test_the_loop_is_measured_beside_the_bare_step_and_compiles_it_once(
     monkeypatch, capsys
 ):
+    def smaller(data, steps):
+        config = small_config(data, steps)
+        for field, value in {"model.width": 8, "data.image_size": 32}.items():
+            set_field(config, field, value)
+        return config
+
+    small_config = loop_speed.small_config
+    monkeypatch.setattr(loop_speed, "small_config", smaller)
     monkeypatch.setattr(loop_speed, "_TURNS", 1)
     assert bench.main(["loop", "--loop_steps=30", "--json"]) == 0
     table, text = capsys.readouterr().out.rsplit("\n", 2)[:2]
