@@ -145,7 +145,7 @@ _BASELINE: dict[str, Any] = {
 _MODEL_OPTIONS: dict[str, type] = {
     "bn_epsilon": float,
     "dropout": float,
-    "gram_norm": bool,  # of ResNets, see rtj.models.gram_norm; None: in 16 bits
+    "gram_norm": bool,  # of ResNets; None: see rtj.parts.choose_gram_norm
     "recompute": bool,  # of ResNets: less memory, a third more arithmetic
     "small_images": bool,  # a stem without stride
     "stem_pool": bool,  # False: one with stride 2, of ResNets

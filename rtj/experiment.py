@@ -17,8 +17,8 @@ from rtj.data.decode import Decoding, make_decoding
 from rtj.initial_weights import InitialWeights, start_from
 from rtj.parts import (
     check_frozen,
+    choose_gram_norm,
     count_steps,
-    fit_to_devices,
     make_optimizer,
     make_schedule,
     make_step_options,
@@ -166,7 +166,7 @@ def build_program(
         teacher: of the config, with arrays or with their shapes.
     """
     task = task_of(config)
-    model = fit_to_devices(task.model(config, num_classes), config, mesh.size)
+    model = task.model(choose_gram_norm(config, mesh.size), num_classes)
     check_frozen(config, model)
     steps_per_epoch = examples / config.train.batch_size
     total_steps = count_steps(config, steps_per_epoch)

@@ -11,12 +11,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from ml_collections import ConfigDict
 
 from rtj.bench import peer_flax
-from rtj.config import set_field
+from rtj.config import check, set_field
 from rtj.config_args import get_config
-from rtj.experiment import build_program
+from rtj.errors import ConfigError
 from rtj.models import list_models
 from rtj.plan import aot
 from rtj.plan.chips import Topology, parse_topology
@@ -25,7 +24,7 @@ from rtj.plan.hlo import parse
 from rtj.plan.table import align
 from rtj.plan.traffic import by_phase, moves
 
-_CLASSES, _IMAGES, _SIZE = 1000, 1_281_167, 224
+_SIZE = 224
 # What is set beside one another: rtj's ways, then the peer.
 VARIANTS: dict[str, dict[str, Any]] = {
     "rtj": {},
@@ -47,8 +46,7 @@ def measure(topology: str, network: str, per_chip: int) -> dict[str, Any]:
         Flax example's, which is there if it has the network.
 
     Raises:
-        ConfigError: unknown topology, libtpu is not installed, or the batch does not
-            fit the network's groups.
+        ConfigError: unknown topology, libtpu is not installed, or a step does not fit.
     """
     slice_ = parse_topology(topology)
     aot.prepare_host()
@@ -79,26 +77,23 @@ def ratios(contestants: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]
     }
 
 
-def _config(network: str, batch: int, changes: dict[str, Any]) -> ConfigDict:
-    config = get_config("ablation:efficient,data=imagenet")
-    everything = {"model.name": network, "train.batch_size": batch, **changes}
-    for field, value in everything.items():
-        set_field(config, field, value)
-    return config
-
-
 def _ours(
     network: str, per_chip: int, slice_: Topology, changes: dict[str, Any]
-) -> jax.stages.Lowered:
-    batch = per_chip * slice_.chips
-    groups = {"model.bn_group_size": min(per_chip, 128)}
-    config = _config(network, batch, groups | changes)
-    mesh = aot.topology_mesh(slice_)
-    program = build_program(config, mesh, num_classes=_CLASSES, examples=_IMAGES)
-    return program.train_step.lower(*aot.abstract_inputs(program))
+) -> aot.Compiled | aot.TooLarge:
+    config = get_config("ablation:efficient,data=imagenet")
+    everything = {
+        "model.name": network,
+        "model.bn_group_size": per_chip,
+        "train.batch_size": per_chip * slice_.chips,
+        **changes,
+    }
+    for field, value in everything.items():
+        set_field(config, field, value)
+    check(config)
+    return aot.compile_step(config, slice_)
 
 
-def _flax(network: str, per_chip: int, slice_: Topology) -> jax.stages.Lowered:
+def _flax(network: str, per_chip: int, slice_: Topology) -> aot.Compiled | aot.TooLarge:
     """The example's step on a batch that all chips share: its pmap and `pmean`s."""
     mesh = aot.topology_mesh(slice_)
     batch = per_chip * slice_.chips
@@ -115,7 +110,7 @@ def _flax(network: str, per_chip: int, slice_: Topology) -> jax.stages.Lowered:
     arrays = {"image": images, "label": labels}
     shared = _placed(arrays, mesh, PartitionSpec("data"))
     step = partial(peer_flax.train_step, schedule=schedule)
-    return jax.jit(step, donate_argnums=0).lower(state, shared)
+    return aot.compile_lowered(jax.jit(step, donate_argnums=0).lower(state, shared))
 
 
 def _placed(tree: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
@@ -126,20 +121,19 @@ def _placed(tree: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
     )
 
 
-def _cost(lowered: jax.stages.Lowered, slice_: Topology) -> dict[str, Any]:
-    compiled = lowered.compile()
-    cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
-    assert cost is not None and memory is not None
-    module = parse(compiled.as_text() or "")
-    found = list(moves(module))
+def _cost(found: aot.Compiled | aot.TooLarge, slice_: Topology) -> dict[str, Any]:
+    if isinstance(found, aot.TooLarge):
+        raise ConfigError("the step does not fit into a chip; allowed: fewer --images")
+    module = parse(found.text)
+    moved = list(moves(module))
     kinds = by_kind(find_collectives(module, slice_.chips))
     return {
-        "flops": cost["flops"],
-        "hbm_bytes": sum(move.bytes for move in found),
-        "xla_bytes": cost["bytes accessed"],
-        "temp_bytes": memory.temp_size_in_bytes,
+        "flops": found.flops,
+        "hbm_bytes": sum(move.bytes for move in moved),
+        "xla_bytes": found.xla_bytes,
+        "temp_bytes": found.temp_bytes,
         "all_reduces": kinds.get("all-reduce", {}).get("count", 0),
-        "traffic": by_phase(found),
+        "traffic": by_phase(moved),
     }
 
 

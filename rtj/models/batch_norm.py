@@ -64,50 +64,53 @@ class BatchNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (channels,), dtype)
         mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), dtype)
         var = self.variable("batch_stats", "var", jnp.ones, (channels,), dtype)
-        if not train:
-            if kernel is not None:
-                x = x @ kernel
-            if pool is not None:
-                x = _pool_as_if_after(pool, x, scale)
-            return _normalize(x, mean.value, var.value, scale, bias, self)
-        if kernel is not None:
+        if train and kernel is not None:
             grouped = _split_groups(x, self.group_size)
             y, *moments = pointwise_norm(grouped, kernel, scale, bias, self.epsilon)
         else:
-            y, *moments = self._direct(x, mean.value, scale, bias, pool)
+            x = x if kernel is None else x @ kernel
+            running = (mean.value, var.value)
+            y, *moments = _normalize_directly(
+                self, x, running, scale, bias, train=train, pool=pool
+            )
+        if not train:
+            return y
         if not self.is_initializing():
-            for running, value in zip((mean, var), moments, strict=True):
-                old, now = running.value, value.mean(axis=0)
-                running.value = self.momentum * old + (1 - self.momentum) * now
+            for old, value in zip((mean, var), moments, strict=True):
+                now = value.mean(axis=0)
+                old.value = self.momentum * old.value + (1 - self.momentum) * now
         return y.reshape(-1, *y.shape[2:]).astype(self.dtype)
 
-    def _direct(
-        self,
-        x: jax.Array,
-        running_mean: jax.Array,
-        scale: jax.Array,
-        bias: jax.Array,
-        pool: Callable[[jax.Array], jax.Array] | None,
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """x normalised, (groups, group_size, ..., C); mean and variance (groups, C)."""
-        sign = jnp.ones_like(scale)
-        if pool is not None:
-            # Of x itself nothing more is asked, or it would be kept beside sign * x.
-            sign = jnp.where(scale < 0, -1, 1).astype(scale.dtype)
-            x = x * sign.astype(x.dtype)
-        shift = jax.lax.stop_gradient(running_mean * sign)
-        mean, var = _moments(_split_groups(x, self.group_size), shift)
-        kept = _split_groups(x if pool is None else pool(x), self.group_size)
-        per_group = (mean.shape[0],) + (1,) * (x.ndim - 1) + (x.shape[-1],)
-        y = _normalize(
-            kept,
-            mean.reshape(per_group),
-            var.reshape(per_group),
-            scale * sign,
-            bias,
-            self,
-        )
-        return y, mean * sign, var
+
+def _normalize_directly(
+    norm: BatchNorm,
+    x: jax.Array,
+    running: tuple[jax.Array, jax.Array],
+    scale: jax.Array,
+    bias: jax.Array,
+    *,
+    train: bool,
+    pool: Callable[[jax.Array], jax.Array] | None,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """x normalised, and what by: the running mean and variance, or the groups'.
+
+    In training x is (groups, group_size, ..., C) then, and these are (groups, C).
+    """
+    mean, var = running
+    kept, sign = x, None
+    if pool is not None:
+        # Of x itself nothing more is asked, or it would be kept beside sign * x.
+        sign = jnp.where(scale < 0, -1, 1).astype(scale.dtype)
+        x, mean, scale = x * sign.astype(x.dtype), mean * sign, scale * sign
+        kept = pool(x)
+    if not train:
+        return _normalize(kept, mean, var, scale, bias, norm), *running
+    shift = jax.lax.stop_gradient(mean)
+    mean, var = _moments(_split_groups(x, norm.group_size), shift)
+    kept = _split_groups(kept, norm.group_size)
+    wide = (mean.shape[0],) + (1,) * (kept.ndim - 2) + (-1,)
+    y = _normalize(kept, mean.reshape(wide), var.reshape(wide), scale, bias, norm)
+    return y, mean if sign is None else mean * sign, var
 
 
 def _split_groups(x: jax.Array, group_size: int) -> jax.Array:
@@ -146,11 +149,3 @@ def _normalize(
 ) -> jax.Array:
     gain = scale * jax.lax.rsqrt(var + norm.epsilon)
     return ((x.astype(mean.dtype) - mean) * gain + bias).astype(norm.dtype)
-
-
-def _pool_as_if_after(
-    pool: Callable[[jax.Array], jax.Array], x: jax.Array, scale: jax.Array
-) -> jax.Array:
-    """What of x the maximum after a line of slope `scale` would choose."""
-    sign = jnp.where(scale < 0, -1, 1).astype(x.dtype)
-    return pool(x * sign) * sign

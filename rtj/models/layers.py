@@ -79,18 +79,6 @@ def max_pool_3x3(x: jax.Array) -> jax.Array:
     return max_pool(x, 3, 2, ((1, 1), (1, 1)))
 
 
-def average_pool_same(x: jax.Array) -> jax.Array:
-    """2x2 average at stride 1 that keeps the size; zeros stand right and below.
-
-    The zeros count, so the last row and column are averages of 4 with 2 or 3
-    zeros among them: timm's `AvgPool2dSame`.
-    """
-    more = x.ndim - 4  # Flax takes one batch axis, so others become windows of 1.
-    sides, strides = (*(1,) * more, 2, 2), (1,) * (more + 2)
-    pads = [*[(0, 0)] * more, (0, 1), (0, 1)]
-    return nn.avg_pool(x, sides, strides, pads, count_include_pad=True)
-
-
 def classify(
     x: jax.Array,
     num_classes: int,

@@ -98,8 +98,7 @@ class ResNet(nn.Module):
         bn_group_size, bn_momentum, bn_epsilon: see `BatchNorm`.
         gram_norm: whether a bottleneck's last batch norm takes its statistics from a
             Gram matrix in training (`rtj.models.gram_norm`): the same numbers but for
-            rounding, a quarter less memory traffic; None: where `dtype` has 16 bits
-            (a run takes the usual way unless each device has one group).
+            rounding, a quarter less memory traffic.
         recompute: whether training keeps only what goes into each block and computes
             its inside again for the gradient: a third of the memory, a third more
             arithmetic, the same numbers.
@@ -128,7 +127,7 @@ class ResNet(nn.Module):
     bn_group_size: int = 0
     bn_momentum: float = 0.9
     bn_epsilon: float = 1e-5
-    gram_norm: bool | None = None
+    gram_norm: bool = False
     recompute: bool = False
     dropout: float = 0.0
     dtype: DTypeLike = jnp.float32
@@ -215,9 +214,7 @@ class ResNet(nn.Module):
             group_width=self.group_width,
             squeeze_excite=self.squeeze_excite,
             bias_1x1=self.bias_1x1,
-            gram=jnp.dtype(self.dtype).itemsize == 2
-            if self.gram_norm is None
-            else self.gram_norm,
+            gram=self.gram_norm,
             conv=conv,
             norm=norm,
             last_gamma=last_gamma_initializer(self.zero_gamma),

@@ -6,8 +6,7 @@ import jax
 from flax import linen as nn
 
 from rtj.errors import ConfigError
-from rtj.models import layers
-from rtj.models.average_pool import average_pool_ceil
+from rtj.models.average_pool import average_pool_ceil, average_pool_same
 from rtj.models.layers import ModuleDef
 from rtj.models.pointwise import pointwise_conv_norm
 from rtj.models.squeeze_excite import SqueezeExcite
@@ -37,7 +36,7 @@ class Shortcut(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         stride = self.stride
         if self.pooled and self.dilated and self.dilated_pool == "same":
-            x = layers.average_pool_same(x)
+            x = average_pool_same(x)
         elif self.pooled:
             x, stride = average_pool_ceil(x, stride), 1
         if stride > 1:

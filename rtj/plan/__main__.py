@@ -53,7 +53,7 @@ from rtj.plan.aot import Compiled, TooLarge, compile_step, prepare_host
 from rtj.plan.chips import Topology, parse_topology
 from rtj.plan.growth import plan_growth
 from rtj.plan.growth_figure import describe_growth, plot_growth
-from rtj.plan.planning import Plan, find_max_batch, make_plan, plan_scaling
+from rtj.plan.planning import Compile, Plan, find_max_batch, make_plan, plan_scaling
 from rtj.plan.table import (
     describe,
     describe_comparison,
@@ -90,15 +90,16 @@ def read_config(text: str, arguments: Namespace) -> ConfigDict:
 
 def plan_all(config: ConfigDict, topology: Topology, arguments: Namespace) -> Plan:
     """The plan of one config, with the searches that were asked for."""
-    plan = make_plan(config, topology, announced)
+    compiler = each_once(announced)
+    plan = make_plan(config, topology, compiler)
     if arguments.search:
-        largest = find_max_batch(config, topology, plan, announced)
+        largest = find_max_batch(config, topology, plan, compiler)
         plan = replace(plan, max_batch=largest)
     if arguments.scaling:
-        rows = plan_scaling(config, topology, plan, announced)
+        rows = plan_scaling(config, topology, plan, compiler)
         plan = replace(plan, scaling=rows)
     if arguments.growth:
-        plan = replace(plan, growth=plan_growth(config, topology, announced))
+        plan = replace(plan, growth=plan_growth(config, topology, compiler))
     return plan
 
 
@@ -107,6 +108,19 @@ def announced(config: ConfigDict, topology: Topology) -> Compiled | TooLarge:
     batch = config.train.batch_size
     print(f"rtj: compiling batch {batch} for {topology.name}", file=sys.stderr)
     return compile_step(config, topology)
+
+
+def each_once(compiler: Compile) -> Compile:
+    """`compiler`, which compiles a config for a slice the first time only."""
+    kept: dict[tuple[str, str], Compiled | TooLarge] = {}
+
+    def compile_(config: ConfigDict, topology: Topology) -> Compiled | TooLarge:
+        key = (str(config), topology.name)
+        if key not in kept:
+            kept[key] = compiler(config, topology)
+        return kept[key]
+
+    return compile_
 
 
 def run(arguments: Namespace) -> int:

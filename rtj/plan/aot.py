@@ -58,6 +58,7 @@ class Compiled:
             temporaries and code, of one chip.
         temp_bytes: the temporaries among them.
         flops: of one chip and step.
+        xla_bytes: `bytes accessed` of XLA's cost analysis, on-chip memory too.
         seconds: that compiling took.
     """
 
@@ -65,6 +66,7 @@ class Compiled:
     memory_bytes: int
     temp_bytes: int
     flops: float
+    xla_bytes: float
     seconds: float
 
 
@@ -124,6 +126,13 @@ def compile_step(config: ConfigDict, topology: Topology) -> Compiled | TooLarge:
         teacher=planned_teacher(config, classes),
     )
     lowered = program.train_step.lower(*abstract_inputs(program))
+    return compile_lowered(lowered, config.train.accumulate)
+
+
+def compile_lowered(
+    lowered: jax.stages.Lowered, accumulate: int = 1
+) -> Compiled | TooLarge:
+    """A step lowered for the mesh of a slice, whose micro-batches are a loop."""
     begin = time.perf_counter()
     try:
         compiled = lowered.compile()
@@ -131,7 +140,7 @@ def compile_step(config: ConfigDict, topology: Topology) -> Compiled | TooLarge:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         return TooLarge(needed_bytes(str(error)), time.perf_counter() - begin)
-    return _read(compiled, config.train.accumulate, time.perf_counter() - begin)
+    return _read(compiled, accumulate, time.perf_counter() - begin)
 
 
 def topology_mesh(topology: Topology) -> Mesh:
@@ -205,5 +214,6 @@ def _read(compiled: jax.stages.Compiled, accumulate: int, seconds: float) -> Com
         memory_bytes=memory_bytes(stats),
         temp_bytes=stats.temp_size_in_bytes,
         flops=accumulate * cost["flops"],
+        xla_bytes=cost["bytes accessed"],
         seconds=seconds,
     )

@@ -134,23 +134,19 @@ def test_a_network_trains_the_same_way_with_it_and_recomputed(float64):
         np.testing.assert_allclose(found[path], value, rtol=1e-7, atol=1e-9)
 
 
-def test_it_is_on_in_16_bits_only_and_leaves_evaluation_alone():
+def test_evaluation_has_the_usual_form():
     images = jnp.ones((4, 32, 32, 3))
 
-    def products(dtype, train, **options):
-        model = create_model(
-            "resnet14", stage_sizes=(1,), width=8, dtype=dtype, **options
-        )
+    def joins(train, **options):
+        model = create_model("resnet14", stage_sizes=(1,), width=8, **options)
         variables = jax.eval_shape(model.init, jax.random.key(0), images)
         mutable = ["batch_stats"] if train else False
         apply = partial(model.apply, train=train, mutable=mutable)
-        text = str(jax.make_jaxpr(apply)(variables, images))
-        return text.count("name=pointwise_norm")
+        return str(jax.make_jaxpr(apply)(variables, images)).count("pointwise_norm")
 
-    assert products(jnp.bfloat16, True) > products(jnp.bfloat16, False)
-    assert products(jnp.bfloat16, True) > products(jnp.bfloat16, True, gram_norm=False)
-    assert products(jnp.float32, True) == products(jnp.float32, False)
-    assert products(jnp.float32, True, gram_norm=True) == products(jnp.bfloat16, True)
+    assert joins(train=True, gram_norm=True) > 0
+    assert joins(train=False, gram_norm=True) == 0
+    assert joins(train=True) == 0
 
 
 def kept_bytes(**options):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rtj.models import layers
-from rtj.models.average_pool import average_pool_ceil
+from rtj.models.average_pool import average_pool_ceil, average_pool_same
 
 WIDTHS = [1, 2, 3, 7, 15]
 
@@ -69,7 +69,7 @@ def test_same_pool_counts_zeros_right_and_below(size):
         + padded[:, :-1, 1:]
         + padded[:, 1:, 1:]
     ) / 4
-    found = layers.average_pool_same(jnp.asarray(x))
+    found = average_pool_same(jnp.asarray(x))
     np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 

@@ -29,7 +29,7 @@ def compiled():
             f"  %g = {gradients} all-reduce(%p), replica_groups={{}}",
         ]
         text = "ENTRY %main (p: f32[]) -> f32[] {\n" + "\n".join(lines) + "\n}\n"
-        return Compiled(text, 1, 1, flops=1.0, seconds=1.0)
+        return Compiled(text, 1, 1, flops=1.0, xla_bytes=1.0, seconds=1.0)
 
     return compiler, seen
 

@@ -27,7 +27,9 @@ def fake_compiler(capacity, fixed=10**9, per_image=10**7):
             return TooLarge(fixed + per_image * rows, 1.0)
         text = ENTRY.format(f"  %x = f32[{rows},1000000] negate(%y)")
         temp = per_image * rows
-        return Compiled(text, fixed + temp, temp, flops=5e8 * rows, seconds=1.0)
+        return Compiled(
+            text, fixed + temp, temp, flops=5e8 * rows, xla_bytes=1.0, seconds=1.0
+        )
 
     return compiler, seen
 

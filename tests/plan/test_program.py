@@ -61,19 +61,23 @@ def test_the_step_has_three_times_the_flops_of_the_forward_pass(tiny_config):
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"model.bn_group_size": 8}, None),
+        ({"model.bn_group_size": 8}, True),
+        ({"model.bn_group_size": 8, "tricks.precision": "fp32"}, False),
         ({"model.bn_group_size": 4}, False),
         ({"model.bn_group_size": 16}, False),
         ({"model.bn_group_size": 0}, False),
         ({"model.bn_group_size": 16, "model.gram_norm": True}, True),
+        ({"model.bn_group_size": 8, "model.gram_norm": False}, False),
     ],
 )
-def test_gram_matrices_are_for_one_group_a_device_unless_asked_for(
+def test_gram_matrices_are_for_16_bits_and_one_group_a_device_unless_asked_for(
     tiny_config, changes, expected
 ):
-    config = tiny_config(**EIGHT, **({"model.gram_norm": None} | changes))
+    defaults = {"tricks.precision": "bf16", "model.gram_norm": None}
+    config = tiny_config(**EIGHT, **(defaults | changes))
     made = build_program(config, make_mesh(8), num_classes=10, examples=4000)
     assert made.model.gram_norm is expected
+    assert made.config.model.gram_norm is changes.get("model.gram_norm")
 
 
 @pytest.mark.slow

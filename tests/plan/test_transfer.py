@@ -60,7 +60,7 @@ def test_an_epoch_is_as_long_as_the_data_set(name):
     text = "ENTRY %main (p: f32[]) -> f32[] {\n  %x = f32[1000,1000] negate(%y)\n}\n"
 
     def compiler(config, topology):
-        return Compiled(text, 2 * 10**9, 10**9, flops=1e12, seconds=1.0)
+        return Compiled(text, 2 * 10**9, 10**9, flops=1e12, xla_bytes=1.0, seconds=1.0)
 
     pod = parse_topology("v5e:2x4")
     plan = planning.make_plan(config, pod, compiler)
