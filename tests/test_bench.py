@@ -103,8 +103,8 @@ def test_the_command_prints_a_table_and_one_json_line(capsys, monkeypatch):
     parts = result["microseconds"]["plain"]
     assert set(parts) == {"read", "decode", "resize", "collate", "transfer"}
     assert parts["decode"] > parts["read"]
-    first, last = result["memory"]["open_files"]
-    assert first == last
+    before, after = result["memory"]["open_files"]
+    assert before == after
     assert any(line.startswith("rtj over the best peer") for line in lines)
 
 
