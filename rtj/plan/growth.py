@@ -4,7 +4,8 @@ What a chip computes and moves depends on its own images only, as long as batch 
 groups lie inside a chip, and what it exchanges on the parameters only. So a program is
 compiled for the given slice at 1, 2, 4, ... images a chip until one does not fit, and
 its exchanges are put on other slices by their links and sizes. Groups larger than a
-chip's images are cut to them, as on as many GPUs.
+chip's images are cut to them, as on as many GPUs; several groups of a chip go one after
+another, as micro-batches.
 """
 
 from collections.abc import Iterable
@@ -18,7 +19,12 @@ from rtj.plan.aot import TooLarge
 from rtj.plan.chips import Topology, scaling_slices
 from rtj.plan.collectives import Collective, find_collectives
 from rtj.plan.hlo import parse
-from rtj.plan.planning import Compile, precision_passes, with_batch
+from rtj.plan.planning import (
+    LEAST_MICRO_BATCH,
+    Compile,
+    precision_passes,
+    with_batch,
+)
 from rtj.plan.roofline import roofline
 from rtj.plan.traffic import hbm_traffic
 
@@ -78,10 +84,14 @@ def compile_shares(
 
 
 def with_images(config: ConfigDict, images: int, chips: int) -> ConfigDict:
-    """The config with so many images a chip, groups inside a chip, no accumulation."""
+    """The config with so many images a chip and groups that lie inside a chip.
+
+    A micro-batch is a group, or several that make `LEAST_MICRO_BATCH` images.
+    """
     changed = config.copy_and_resolve_references()
     group = min(config.model.bn_group_size or images, images)
-    set_field(changed, "train.accumulate", 1)
+    beside = max(1, min(LEAST_MICRO_BATCH, images) // group)
+    set_field(changed, "train.accumulate", max(1, images // (group * beside)))
     set_field(changed, "model.bn_group_size", group)
     return with_batch(changed, images * chips)
 

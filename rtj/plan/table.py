@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rtj.plan.chips import Topology
-from rtj.plan.planning import Plan
+from rtj.plan.planning import LEAST_MICRO_BATCH, Plan
 
 Row = tuple[str, ...]
 
@@ -70,6 +70,14 @@ def _memory(plan: Plan) -> Row:
 def _notes(plan: Plan) -> list[str]:
     group = plan.bn_group_size or plan.batch
     own = plan.per_chip_batch // plan.accumulate
+    if own % group == 0 and own // group > 1 and group >= LEAST_MICRO_BATCH:
+        return [
+            "",
+            f"A chip has {own // group} batch-norm groups beside one another. With",
+            f"train.accumulate={plan.accumulate * own // group} they go one after "
+            "another: the same update from less",
+            "memory and traffic.",
+        ]
     if own % group == 0 or not plan.fits:
         return []
     return [

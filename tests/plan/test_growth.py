@@ -2,10 +2,11 @@
 
 import pytest
 
+from rtj.config import set_field
 from rtj.plan import __main__ as command
 from rtj.plan.aot import Compiled, TooLarge
 from rtj.plan.chips import parse_topology
-from rtj.plan.growth import BATCHES, least_hidden, plan_growth
+from rtj.plan.growth import BATCHES, least_hidden, plan_growth, with_images
 from rtj.plan.growth_figure import describe_growth, plot_growth
 
 GRADIENTS = 100_000_000  # bytes
@@ -55,6 +56,26 @@ def test_every_slice_is_predicted_from_one_compilation_an_image_count(
     assert cell["step_s"] == pytest.approx(cell["chip_s"] + network_s)
     assert cell["images_per_s"] == pytest.approx(1024 / cell["step_s"])
     assert cell["collective_bytes"] == GRADIENTS
+
+
+@pytest.mark.parametrize(
+    ("group", "images", "expected"),
+    [
+        (128, 64, (64, 1)),  # cut to the chip's images
+        (128, 128, (128, 1)),
+        (128, 512, (128, 4)),  # one group after another
+        (4, 16, (4, 1)),  # too few images for more than one micro-batch
+        (4, 128, (4, 4)),  # eight groups each
+        (0, 512, (512, 1)),  # one group is one micro-batch
+    ],
+)
+def test_the_groups_of_a_chip_go_one_after_another(
+    imagenet_config, group, images, expected
+):
+    set_field(imagenet_config, "model.bn_group_size", group)
+    changed = with_images(imagenet_config, images, chips=8)
+    assert changed.train.batch_size == 8 * images
+    assert (changed.model.bn_group_size, changed.train.accumulate) == expected
 
 
 def test_an_exchange_hides_once_two_thirds_of_a_step_are_longer(

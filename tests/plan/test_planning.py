@@ -105,3 +105,27 @@ def test_groups_on_several_chips_are_pointed_out(imagenet_config):
         pod = parse_topology(text)
         plan = planning.make_plan(imagenet_config, pod, compiler)
         assert ("lie on several chips" in describe(plan, pod)) == told
+
+
+@pytest.mark.parametrize(
+    ("batch", "group", "accumulate", "advised"),
+    [
+        (2048, 128, 1, 2),
+        (4096, 128, 2, 4),
+        (4096, 128, 1, 4),  # does not fit
+        (2048, 128, 2, None),
+        (2048, 0, 1, None),  # one group, of all chips
+        (2048, 4, 1, None),  # too small to be micro-batches
+    ],
+)
+def test_groups_beside_one_another_on_a_chip_are_pointed_out(
+    imagenet_config, batch, group, accumulate, advised
+):
+    compiler, _ = fake_compiler(capacity=4e9)
+    pod = parse_topology("v5e:2x4")
+    set_field(imagenet_config, "train.batch_size", batch)
+    set_field(imagenet_config, "train.accumulate", accumulate)
+    set_field(imagenet_config, "model.bn_group_size", group)
+    text = describe(planning.make_plan(imagenet_config, pod, compiler), pod)
+    assert ("train.accumulate=" in text) == (advised is not None)
+    assert advised is None or f"train.accumulate={advised} " in text
