@@ -32,13 +32,20 @@ def describe_growth(cells: _Cells) -> str:
                 "nowhere" if start is None else f"{start:,}",
             )
         )
-    size = next((c["collective_bytes"] for c in cells if c["fits"]), 0)
     notes = [
         "",
-        f"exchanged in a step: {size / 1e6:.1f} MB, whatever the batch",
+        f"exchanged in a step: {_exchanged(cells)}",
         "-: does not fit; *: the exchange takes longer than the backward pass",
     ]
     return "\n".join([*align(rows), *notes])
+
+
+def _exchanged(cells: _Cells) -> str:
+    sizes = {cell["collective_bytes"] / 1e6 for cell in cells if cell["fits"]}
+    least, most = min(sizes, default=0), max(sizes, default=0)
+    if most < 1.05 * least:
+        return f"{most:.1f} MB, whatever the batch"
+    return f"{least:.1f} MB, up to {most:.1f} MB with micro-batches"
 
 
 def plot_growth(cells: _Cells, out: Path) -> None:

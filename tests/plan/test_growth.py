@@ -96,8 +96,10 @@ def test_an_exchange_hides_once_two_thirds_of_a_step_are_longer(
 def test_growth_is_shown_as_a_table_and_a_figure(imagenet_config, compiled, tmp_path):
     cells = plan_growth(imagenet_config, parse_topology("v5e:2x4"), compiled[0])
     text = describe_growth(cells)
-    for part in ("v5e:16x16", "32,768", "100.0 MB", "*", " - "):
+    for part in ("v5e:16x16", "32,768", "100.0 MB, whatever", "*", " - "):
         assert part in text
+    cells[0] = cells[0] | {"collective_bytes": 3 * GRADIENTS}
+    assert "100.0 MB, up to 300.0 MB with" in describe_growth(cells)
     plot_growth(cells, tmp_path / "growth.png")
     assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")
 
