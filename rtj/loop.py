@@ -35,6 +35,7 @@ from rtj.workdir import (
     write_predictions,
     write_result,
 )
+from rtj.workdir_lock import lock_workdir
 
 
 def train(
@@ -82,9 +83,9 @@ def train(
         if peers.lead:
             print(f"{workdir} is finished; nothing to train")
         return finished
-    with collection_paused():
-        experiment = _prepare(config, workdir, peers, profile)
     with ExitStack() as stack:
+        with collection_paused():
+            experiment = _prepare(config, workdir, peers, profile, stack)
         log = stack.enter_context(RunLog(workdir, enabled=peers.lead))
         if peers.lead:
             print(describe(experiment, workdir), flush=True)
@@ -100,9 +101,13 @@ def train(
 
 
 def _prepare(
-    config: ConfigDict, workdir: Path, peers: Peers, profile: ProfileSteps | None
+    config: ConfigDict,
+    workdir: Path,
+    peers: Peers,
+    profile: ProfileSteps | None,
+    stack: ExitStack,
 ) -> Experiment:
-    """Data, programs and first weights, checked; the workdir is there then."""
+    """Data, programs and first weights, checked; the workdir is there and ours then."""
     experiment = build(config)
     if not is_run_folder(workdir):  # else it goes on from its checkpoint
         task = experiment.task
@@ -111,6 +116,7 @@ def _prepare(
         experiment = replace(experiment, initial=initial)
     check_profile(profile, experiment.total_steps)
     preflight.check_data(peers, experiment)
+    lock_workdir(peers, workdir, stack)
     open_workdir(
         workdir,
         config,

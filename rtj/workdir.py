@@ -10,6 +10,7 @@
 | `checkpoints/` | see `rtj.checkpoint` |
 | `predictions.npz` | of the last evaluation: int32 `index`, `label`, `prediction` |
 | `result.json` | the last line of a finished run |
+| `lock` | who trains here: `rtj.workdir_lock` |
 | `stacks-I.txt` | of process I, when the run stood still: see `rtj.watchdog` |
 """
 
@@ -20,7 +21,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from rtj.atomic_file import new_file, replaced, write_errors
 from rtj.config import config_hash, default_config, difference, flatten
 from rtj.errors import ConfigError
 
+LOCK_FILE = "lock"
 _PACKAGES = ("rtj", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain")
 
 
@@ -44,7 +46,7 @@ def check_workdir(workdir: Path, config: ConfigDict) -> None:
     try:
         if stored.is_file():
             old = _read_config(stored)
-        elif workdir.exists() and any(workdir.iterdir()):
+        elif workdir.exists() and any(p.name != LOCK_FILE for p in workdir.iterdir()):
             raise ConfigError(
                 f"workdir={str(workdir)!r} holds files but no config.json of rtj; "
                 "allowed: a new or empty folder, or the folder of the run to resume"
@@ -80,10 +82,17 @@ def open_workdir(workdir: Path, config: ConfigDict, **facts: Any) -> None:
         return  # nor look, while process 0 is at it
     check_workdir(workdir, config)
     _check_teacher(workdir, config, facts.get("teacher"))
-    try:
+    with writing(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
         write_json(workdir / "config.json", flatten(config))
         append_line(workdir / "starts.jsonl", describe_start(config) | facts)
+
+
+@contextlib.contextmanager
+def writing(workdir: Path) -> Iterator[None]:
+    """An OSError inside becomes a ConfigError of the workdir."""
+    try:
+        yield
     except OSError as error:
         raise ConfigError(
             f"workdir={str(workdir)!r} cannot be written: {error}"

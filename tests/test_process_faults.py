@@ -1,5 +1,6 @@
 """Real processes: faults that are named, at the start and later."""
 
+import os
 import re
 import signal
 import time
@@ -10,6 +11,7 @@ import pytest
 from rtj.data import order
 from rtj.metrics import read_metrics
 from rtj.skipped import read_skipped
+from rtj.workdir_lock import locked
 from tests.process_runs import (
     BATCH,
     EXAMPLES,
@@ -72,6 +74,14 @@ def test_a_workdir_that_one_process_has_for_itself_is_named(tmp_path):
     message = r"workdir='run' is not one folder .* not seen by process 1 \("
     assert_all_end(processes, 2, message)
     assert not (folders[0] / "run/checkpoints").exists()
+
+
+@pytest.mark.slow
+def test_all_processes_are_told_that_another_run_has_the_workdir(tmp_path):
+    with locked(tmp_path / "run", 0.0):
+        flags = [WAIT, f"--workdir={tmp_path / 'run'}"]
+        processes = run_processes(tmp_path, (2, 1), flags, timeout=60)
+        assert_all_end(processes, 2, rf"in use by process {os.getpid()} of ")
 
 
 @pytest.mark.slow
