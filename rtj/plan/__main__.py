@@ -15,10 +15,11 @@ sets train.batch_size. `--search` finds the largest power of two that fits, `--s
 keeps the images a chip and goes from 8 to 256 chips, `--traffic` says what moves the
 bytes, by phase and kind and the N largest alone, `--growth` goes through batches of 256
 to 32,768 on 8 to 256 chips and says from which on the exchange of the gradients can
-hide behind the backward pass (a compilation for each number of images a chip, ten on
-a v5e), `--figure` draws that, `--compare` puts another config
-beside this one; `--batch` and `--config.section.key=value` hold for both. With `--json`
-the last line of stdout is one JSON object; see `rtj.plan.planning.Plan`.
+hide behind the backward pass (a compilation for each number of images a chip, thirteen;
+several groups of a chip are micro-batches), `--figure` draws that, `--compare` puts
+another config beside this one; `--batch` and `--config.section.key=value` hold for
+both. With `--json` the last line of stdout is one JSON object; see
+`rtj.plan.planning.Plan`.
 
 ResNet-50-D (the row `efficient`), compiled here with libtpu 0.0.52 and JAX 0.10.2:
 
@@ -26,10 +27,11 @@ ResNet-50-D (the row `efficient`), compiled here with libtpu 0.0.52 and JAX 0.10
 |---|---|---|---|---|
 | 1024, v5e:2x4 | 3.35 GiB | 2 | 0.0289 | 35,400 |
 | 8192, v5e:2x4 | does not fit; 4096 does | | | |
+| 2048, v5e:2x4, `train.accumulate=2` | 3.41 GiB | 3 | 0.0579 | 35,400 |
 | 1024, v5e:16x16 | 0.64 GiB | 105 | 0.0020 | 517,000 |
 
 A compilation took one to four minutes, more on busy cores; one that does not fit, 13 s;
-`--search` from batch 1024 on v5e:2x4, four of them; `--growth`, eleven.
+`--search` from batch 1024 on v5e:2x4, four of them.
 
 Exit codes: 0 done, also if the step does not fit; 2 bad config or flags, or libtpu is
 not installed; 5 data of unknown size are not there.

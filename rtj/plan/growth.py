@@ -39,6 +39,7 @@ class Share:
     """What a chip does in a step with so many images."""
 
     images: int
+    micro_batches: int
     flops: float
     hbm_bytes: int
     collectives: tuple[Collective, ...]
@@ -54,7 +55,7 @@ def plan_growth(
         `step_s` with the exchanges after everything else, as compiled,
         `images_per_s`, `chip_s` (arithmetic and memory alone), `network_s`,
         `collective_bytes` (buffers), and `hides`: whether the exchanges are shorter
-        than the backward pass.
+        than the backward pass (of the last micro-batch).
     """
     shares = compile_shares(config, first, compiler)
     return [
@@ -72,13 +73,15 @@ def compile_shares(
     shares: dict[int, Share] = {}
     images = 1
     while images <= BATCHES[-1] // scaling_slices(first.chip)[0].chips:
-        found = compiler(with_images(config, images, first.chips), first)
+        shared = with_images(config, images, first.chips)
+        found = compiler(shared, first)
         if isinstance(found, TooLarge):
             break
         module = parse(found.text)
         exchanged = tuple(find_collectives(module, first.chips))
         moved = hbm_traffic(module)
-        shares[images] = Share(images, found.flops, moved, exchanged)
+        micro_batches = shared.train.accumulate
+        shares[images] = Share(images, micro_batches, found.flops, moved, exchanged)
         images *= 2
     return shares
 
@@ -124,7 +127,7 @@ def _cell(
         "chip_s": chip_s,
         "network_s": limits.network_s,
         "collective_bytes": sum(c.times * c.bytes for c in share.collectives),
-        "hides": limits.network_s <= BACKWARD_SHARE * chip_s,
+        "hides": limits.network_s <= BACKWARD_SHARE * chip_s / share.micro_batches,
     }
 
 

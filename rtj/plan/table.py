@@ -76,7 +76,7 @@ def _notes(plan: Plan) -> list[str]:
             f"A chip has {own // group} batch-norm groups beside one another. With",
             f"train.accumulate={plan.accumulate * own // group} they go one after "
             "another: the same update from less",
-            "memory and traffic, and an exchange for each.",
+            "memory and traffic.",
         ]
     if own % group == 0 or not plan.fits:
         return []
