@@ -84,13 +84,13 @@ def test_an_exchange_hides_behind_the_backward_pass_of_the_last_micro_batch(
 ):
     set_field(imagenet_config, "model.bn_group_size", group)
     cells = plan_growth(imagenet_config, parse_topology("v5e:2x4"), compiled[0])
-    hiding = {cell["topology"]: set() for cell in cells}
+    hiding: dict[str, set[int]] = {cell["topology"]: set() for cell in cells}
     for cell in cells:
         if cell["fits"]:
             last_s = cell["chip_s"] / max(1, cell["per_chip_batch"] // group)
             assert cell["hides"] == (cell["network_s"] <= 2 / 3 * last_s)
             hiding[cell["topology"]] |= {cell["batch"]} if cell["hides"] else set()
-    # 3.5 ms to exchange, 3.9 and 7.8 ms for 32 and 64 images, of which two thirds count.
+    # 3.5 ms to exchange; two thirds of 3.9 and 7.8 ms for 32 and 64 images.
     assert hiding["v5e:2x4"] == (set() if group == 32 else {512})
     assert least_hidden(cells) == {k: min(v, default=None) for k, v in hiding.items()}
 
