@@ -103,8 +103,7 @@ def test_the_command_prints_a_table_and_one_json_line(capsys, monkeypatch):
     parts = result["microseconds"]["plain"]
     assert set(parts) == {"read", "decode", "resize", "collate", "transfer"}
     assert parts["decode"] > parts["read"]
-    before, after = result["memory"]["open_files"]
-    assert before == after
+    assert result["memory"]["open_files"][1] == 0
     assert any(line.startswith("rtj over the best peer") for line in lines)
 
 

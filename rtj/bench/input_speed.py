@@ -139,7 +139,8 @@ def describe(result: dict[str, Any]) -> str:
     watched = result["memory"]
     lines.append(
         f"memory over {watched['images']:,} images: {watched['rss_mb'][0]} to "
-        f"{watched['rss_mb'][-1]} MB, open files {watched['open_files']}"
+        f"{watched['rss_mb'][-1]} MB, images open at once and at the end "
+        f"{watched['open_files']}"
     )
     for name, wait in result["loop"].items():
         lines.append(
