@@ -37,7 +37,13 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m looks at the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # -m 'not slow' takes the place of the -m in pyproject.toml.
+    for item in items:
+        if item.get_closest_marker("exhaustive"):
+            item.add_marker("slow")
+
     # The longest first, so that no worker is left alone with one at the end: the
     # real training run, then what is marked slow.
     def rank(item: pytest.Item) -> int:

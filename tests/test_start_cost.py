@@ -32,6 +32,7 @@ def compiled():
     jax.monitoring.unregister_event_duration_listener(record)
 
 
+@pytest.mark.slow
 def test_a_run_compiles_three_programs_once_and_a_resume_no_first_state(
     tiny_config, tmp_path, compiled
 ):

@@ -174,6 +174,7 @@ def test_one_of_several_processes_does_not_try_again(tmp_path):
             saver.finish(make_state(10), None)
 
 
+@pytest.mark.slow
 def test_the_best_and_one_every_so_many_epochs_stay_after_a_stop_too(
     tiny_config, tmp_path, monkeypatch
 ):

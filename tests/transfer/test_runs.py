@@ -54,6 +54,7 @@ def test_one_and_four_devices_see_the_same_examples_and_losses(task, whole_run, 
     assert int(state.step) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_five_examples_in_batches_of_four_score_the_same_on_1_2_and_4_devices(
     task, whole_run

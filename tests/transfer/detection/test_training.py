@@ -206,6 +206,7 @@ def test_difficult_objects_are_trained_on_if_asked(batch):
         assert truth.wanted.sum() == IMAGES * (2 if trained else 1)
 
 
+@pytest.mark.slow
 def test_what_is_learnt_by_heart_is_found_again(step, state, batch):
     @jax.jit
     def update(state, grads, stats):
