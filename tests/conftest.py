@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,8 @@ os.environ.setdefault(
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell starts `... &` with SIGINT ignored, which a test of Ctrl-C would inherit.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # TFDS reads it when it is imported, which a fixture would be too late for.
     os.environ["TFDS_DATA_DIR"] = tempfile.mkdtemp(prefix="rtj-test-tfds-")
     # Many tests compile the same programs; a run's 10 seconds become 2. The workers

@@ -49,6 +49,7 @@ def test_one_and_eight_devices_see_the_same_examples_and_losses(tiny_config, gro
     np.testing.assert_allclose(runs[0][0], runs[1][0], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_size_of_a_batch_norm_group_matters(tiny_config):
     small, whole = (
         losses(tiny_config(**{"model.bn_group_size": g}), steps=3)[0] for g in (8, 0)

@@ -88,6 +88,7 @@ def test_the_loss_of_a_step_is_of_the_mixed_images_shown_to_both(student):
     np.testing.assert_allclose(metrics["loss"], want, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_teachers_arrays_are_as_before_after_training(student):
     config = student(**{"train.steps": 3})
     experiment = build(config)

@@ -38,6 +38,7 @@ def states(config):
         yield jax.device_get(state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("statistics", [True, False])
 def test_a_run_averages_what_it_is_told_to_and_evaluates_that(tiny_config, statistics):
     config = tiny_config(
@@ -70,6 +71,7 @@ def test_a_run_without_it_has_none(tiny_config):
     assert state.variables["params"] is state.params
 
 
+@pytest.mark.slow
 def test_weights_loaded_from_a_run_are_its_average(tiny_config, tmp_path):
     config = tiny_config(**{"train.steps": 3, "tricks.ema": 0.9})
     rtj.train(config, tmp_path)
