@@ -94,7 +94,7 @@ def with_images(config: ConfigDict, images: int, chips: int) -> ConfigDict:
     changed = config.copy_and_resolve_references()
     group = min(config.model.bn_group_size or images, images)
     beside = max(1, min(LEAST_MICRO_BATCH, images) // group)
-    set_field(changed, "train.accumulate", max(1, images // (group * beside)))
+    set_field(changed, "train.accumulate", images // (group * beside))
     set_field(changed, "model.bn_group_size", group)
     return with_batch(changed, images * chips)
 
