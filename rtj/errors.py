@@ -51,6 +51,12 @@ class NoProgress(RtjError):
     exit_code = 7
 
 
+class StaleProgram(RtjError):
+    """A compiled program kept from an earlier start is not the code's; run again."""
+
+    exit_code = 8
+
+
 def nearest_first(found: str, allowed: Iterable[str]) -> list[str]:
     """`allowed`, those that look like `found` first."""
     allowed = list(allowed)

@@ -70,10 +70,13 @@ class Program:
         """What `train_step` takes third: the arrays of the teacher, if there is one."""
         return () if self.teacher is None else (self.teacher.variables,)
 
-    def init_state(self) -> TrainState:
-        """A fresh state from the config's seed, placed as `state_sharding` says."""
+    def init_state(self, **options: Any) -> TrainState:
+        """A fresh state from the config's seed, placed as `state_sharding` says.
+
+        `options` as of `run_once_on_devices`.
+        """
         return run_once_on_devices(
-            self._fresh_state, self.config.seed, self.state_sharding
+            self._fresh_state, self.config.seed, self.state_sharding, **options
         )
 
     def abstract_state(self) -> TrainState:
@@ -113,9 +116,9 @@ class Experiment(Program):
     decoding: Decoding
     initial: InitialWeights | None = None
 
-    def first_state(self) -> TrainState:
-        """The state of a run that has not begun."""
-        state = self.init_state()
+    def first_state(self, **options: Any) -> TrainState:
+        """The state of a run that has not begun; `options` as of `init_state`."""
+        state = self.init_state(**options)
         return state if self.initial is None else start_from(state, self.initial)
 
 

@@ -20,6 +20,7 @@ from rtj.experiment import Experiment, build
 from rtj.garbage import collection_paused
 from rtj.initial_weights import open_initial_weights
 from rtj.inputs import training_batches
+from rtj.kept_programs import open_programs
 from rtj.peers import Peers, connect
 from rtj.profile import ProfileSteps, check_profile
 from rtj.reporter import Callback
@@ -45,6 +46,7 @@ def train(
     callbacks: Sequence[Callback] = (),
     profile: ProfileSteps | None = None,
     on_stall: OnStall = warn,
+    programs: Path | None = None,
 ) -> dict[str, Any]:
     """Train to the end, from the newest checkpoint of `workdir` if there is one.
 
@@ -60,6 +62,8 @@ def train(
         profile: steps to trace into WORKDIR/profile.
         on_stall: is called, in another thread, when nothing has moved for
             `train.stall_s` (see `rtj.watchdog`); by default it warns.
+        programs: where whole compiled programs are kept from one start to the next
+            (see `rtj.kept_programs`); None: nowhere.
 
     Several processes (`jax.distributed.initialize` comes first) each call this with
     the same arguments; all get the same result or the same `Stopped`, and the first
@@ -72,7 +76,7 @@ def train(
     Raises:
         ConfigError, DataError, CheckpointError: nothing was lost; see the message.
         Stopped: state saved. Diverged: non-finite beyond the allowed skips, or a loss
-            beyond `train.max_loss_ratio`.
+            beyond `train.max_loss_ratio`. StaleProgram: see `rtj.kept_programs`.
     """
     workdir = Path(workdir)
     peers = connect(config.mesh.wait_s)
@@ -91,8 +95,17 @@ def train(
             print(describe(experiment, workdir), flush=True)
             log.write(describe(experiment, workdir))
         with collection_paused():
+            kept = stack.enter_context(closing(open_programs(programs, experiment)))
             run, state = start(
-                experiment, workdir, peers, callbacks, profile, log, on_stall, stack
+                experiment,
+                workdir,
+                peers,
+                callbacks,
+                profile,
+                log,
+                on_stall,
+                kept,
+                stack,
             )
         state = _train_to_end(run, state)
         result = _finish(run, state)
@@ -147,8 +160,9 @@ def _train_to_end(run: Run, state: TrainState) -> TrainState:
             step += 1
             run.profile.before(step, state)
             with collection_paused():  # the first call traces and compiles
-                state, metrics = experiment.train_step(state, batch, *constants)
+                state, metrics = run.train_step(state, batch, *constants)
             reporter.step(step, metrics, batch["index"])
+            run.programs.check()
             run.watchdog.progress(step)
             again = run.saver.due()
             if again or _due(experiment, step, experiment.config.train.save_every):
@@ -175,12 +189,14 @@ def _evaluation_due(run: Run, step: int) -> bool:
 
 def _save(run: Run, state: TrainState) -> None:
     """Every metric up to this step is on disk before the checkpoint is."""
+    run.programs.confirm()
     run.reporter.flush()
     with run.progress.pause(), run.watchdog.during("saving"):
         run.saver.save(state, run.reporter.evaluation)
 
 
 def _evaluate(run: Run, state: TrainState) -> None:
+    run.programs.confirm()
     run.reporter.flush()
     rows: list[np.ndarray] = []
 
@@ -201,6 +217,7 @@ def _evaluate(run: Run, state: TrainState) -> None:
 
 
 def _save_and_stop(run: Run, state: TrainState) -> None:
+    run.programs.confirm()
     run.reporter.flush()
     with run.watchdog.during("saving"):
         run.saver.finish(state, run.reporter.evaluation)

@@ -22,7 +22,8 @@ it at once with no step trained and no checkpoint written.
 
 Exit codes: 0 done, 2 bad config or flags (nothing written), 3 stopped by a signal
 after saving, 4 diverged, 5 data, 6 checkpoint, 7 no progress for train.stall_s (600 s,
-0 switches it off), or another process of the run did not come or answer in time. When
+0 switches it off), or another process of the run did not come or answer in time, 8 a
+compiled program that was kept is not the code's (it is not used again). When
 a process is killed, the others end within about 30 s, with 134 (or 1). The last line
 on stdout is one JSON object: step, epoch, top1, top5 (fractions of 1), loss, examples,
 images_per_s, workdir; in place of top1 and top5 segmentation has mean_iou and
@@ -157,8 +158,9 @@ def run(argv: Sequence[str]) -> int:
         cluster = find_cluster(
             values.coordinator, values.processes, values.process, values.distributed
         )
+        programs = None
         if values.compile_cache == "auto":
-            keep_compiled(workdir.absolute().parent)
+            programs = keep_compiled(workdir.absolute().parent)
         on_stall = functools.partial(end_stalled, cluster)
         with end_at_second_signal(), joined(cluster, config.mesh.wait_s):
             if values.mode == "eval":
@@ -168,7 +170,13 @@ def run(argv: Sequence[str]) -> int:
             else:
                 with collection_paused():
                     from rtj.loop import train
-                result = train(config, workdir, profile=profile, on_stall=on_stall)
+                result = train(
+                    config,
+                    workdir,
+                    profile=profile,
+                    on_stall=on_stall,
+                    programs=programs,
+                )
     except RtjError as error:
         print(f"rtj: {_one_line(error)}", file=sys.stderr)
         return error.exit_code

@@ -1,10 +1,11 @@
 """The parts of one start of a run: opened, and the state restored into them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rtj import preflight
 from rtj.checkpoint import (
@@ -18,6 +19,7 @@ from rtj.checkpoint.step_folders import remove_leftovers
 from rtj.config import config_hash
 from rtj.data.input_wait import InputWait
 from rtj.experiment import Experiment
+from rtj.kept_programs import KeptPrograms
 from rtj.metrics import MetricsWriter, read_metrics
 from rtj.peers import Peers
 from rtj.profile import Profile, ProfileSteps
@@ -46,6 +48,8 @@ class Run:
     stop: StopRequest
     watchdog: Watchdog
     profile: Profile
+    programs: KeptPrograms
+    train_step: Callable[..., Any]
 
 
 def describe(experiment: Experiment, workdir: Path) -> str:
@@ -71,6 +75,7 @@ def start(
     profile: ProfileSteps | None,
     log: RunLog,
     on_stall: OnStall,
+    programs: KeptPrograms,
     stack: ExitStack,
 ) -> tuple[Run, TrainState]:
     """Opens the parts on `stack`; the state is the newest checkpoint's, or fresh."""
@@ -78,7 +83,7 @@ def start(
     stall_s = experiment.config.train.stall_s
     watchdog = stack.enter_context(Watchdog(stall_s, workdir, peers, on_stall))
     checkpoints = stack.enter_context(_checkpointer(experiment, workdir, peers))
-    restored = _state(experiment, workdir / "checkpoints", peers)
+    restored = _state(experiment, workdir / "checkpoints", peers, programs)
     step = int(restored.state.step)
     progress = stack.enter_context(closing(_progress(experiment, step, peers, log)))
     for line in restored.passed_over:
@@ -111,6 +116,8 @@ def start(
         profile=stack.enter_context(
             Profile(profile if peers.lead else None, workdir / "profile")
         ),
+        programs=programs,
+        train_step=programs.kept("train-step", experiment.train_step, varying=1),
     )
     return run, restored.state
 
@@ -150,13 +157,16 @@ def _writers(
     return stack.enter_context(writer), stack.enter_context(skipped)
 
 
-def _state(experiment: Experiment, checkpoints: Path, peers: Peers) -> Restored:
+def _state(
+    experiment: Experiment, checkpoints: Path, peers: Peers, programs: KeptPrograms
+) -> Restored:
     if peers.lead:
         remove_leftovers(checkpoints)
     newest = newest_step(checkpoints)
     preflight.check_start(peers, newest)
     if newest is None:
-        return Restored(experiment.first_state(), None)
+        keep = partial(programs.kept, "first-state")
+        return Restored(experiment.first_state(keep=keep), None)
     like = experiment.abstract_state()
     return restore_newest(checkpoints, like, peers=peers, mend=True)
 

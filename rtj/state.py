@@ -78,18 +78,25 @@ def fresh_state(
 
 
 def run_once_on_devices(
-    init: Callable[[jax.Array], TrainState], seed: int, sharding: Any
+    init: Callable[[jax.Array], TrainState],
+    seed: int,
+    sharding: Any,
+    keep: Callable[..., Callable[..., Any]] = lambda jitted, options: jitted,
 ) -> TrainState:
     """`init` of the seed's key, made on the devices by one jitted program.
 
     The key is made in it too: outside, that takes four small programs more.
+    `keep(jitted, options=...)` may give the program of an earlier start, made with
+    these options of the compiler.
     """
 
     def from_seed(seed: jax.Array) -> TrainState:
         return init(random_stream(seed, "init"))
 
-    jitted = jax.jit(from_seed, out_shardings=sharding, compiler_options=_run_once())
-    return jitted(np.uint32(seed))
+    options = _run_once()
+    jitted = jax.jit(from_seed, out_shardings=sharding, compiler_options=options)
+    state: TrainState = keep(jitted, options=options)(np.uint32(seed))
+    return state
 
 
 def _run_once() -> dict[str, Any] | None:
