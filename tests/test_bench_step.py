@@ -24,6 +24,7 @@ WORK = Work("train", "resnet50b", 24, 64, "bf16", "cpu", False)
 FACTS = {"network": "resnet50b"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("peer", "mode"), [("rtj", "train"), ("flax", "train"), ("flax", "inference")]
 )

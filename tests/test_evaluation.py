@@ -76,6 +76,7 @@ def test_a_request_to_stop_is_heard_between_batches(tiny_config):
         run_evaluation(experiment, variables, lambda: True)
 
 
+@pytest.mark.slow
 def test_evaluating_a_workdir_gives_what_training_reported(tiny_config, tmp_path):
     config = tiny_config(**{"train.steps": 2})
     trained = rtj.train(config, tmp_path)
@@ -88,6 +89,7 @@ def test_evaluating_a_workdir_gives_what_training_reported(tiny_config, tmp_path
     assert rtj.evaluate(config, "", folder)["top1"] == trained["top1"]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_model_is_an_error_that_names_the_folder(
     tiny_config, tmp_path
 ):

@@ -127,6 +127,7 @@ def trained(tiny_config, tmp_path_factory):
     return workdir
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_the_weights_it_is_given(tiny_config, trained, tmp_path):
     config = tiny_config(
         "baseline",

@@ -106,6 +106,7 @@ def test_a_finished_workdir_is_reported_without_training(tiny_config, tmp_path, 
     assert "finished" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_result_says_what_the_evaluation_counted(tiny_config, tmp_path):
     result = rtj.train(tiny_config(**{"train.steps": 3}), tmp_path)
     keys = "step epoch top1 top5 loss examples images_per_s workdir"
@@ -128,6 +129,7 @@ def test_evaluation_and_saving_happen_every_so_many_epochs(tiny_config, tmp_path
     assert saved == [6, 7]  # the newest two are kept
 
 
+@pytest.mark.slow
 def test_a_stop_during_evaluation_saves_and_the_rerun_evaluates(
     tiny_config, tmp_path, monkeypatch
 ):
@@ -160,6 +162,7 @@ def test_the_callers_signal_handlers_are_back_after_training(tiny_config, tmp_pa
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+@pytest.mark.slow
 def test_gradients_that_stay_non_finite_end_the_run_as_diverged(
     tiny_config, tmp_path, capsys
 ):
@@ -195,6 +198,7 @@ def test_gradients_that_stay_non_finite_end_the_run_as_diverged(
     assert log[-1].endswith(f"Z rtj: {caught.value}")
 
 
+@pytest.mark.slow
 def test_a_loss_that_jumps_ends_the_run_before_it_is_saved(
     tiny_config, tmp_path, monkeypatch
 ):
@@ -225,6 +229,7 @@ def test_the_log_has_what_the_console_had(tiny_config, tmp_path, capsys):
     assert shown[-1] == f"finished: {json.dumps(result)}"
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_run_in_one_line_and_loses_no_checkpoint(
     tiny_config, tmp_path
 ):
@@ -265,6 +270,7 @@ def test_fields_that_change_no_result_may_differ_on_resume(tiny_config, tmp_path
     assert rtj.train(again, tmp_path)["step"] == 1
 
 
+@pytest.mark.slow
 def test_what_ran_is_written_beside_the_metrics(tiny_config, tmp_path):
     config = tiny_config(**{"train.steps": 1})
     rtj.train(config, tmp_path)

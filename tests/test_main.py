@@ -190,6 +190,7 @@ def test_a_signal_saves_exits_3_and_the_rerun_goes_on(repo_root, tmp_path, numbe
     assert len(steps) >= saved + 2
 
 
+@pytest.mark.slow
 def test_a_run_does_not_import_tensorflow_where_it_is_installed(run_rtj, tmp_path):
     package = tmp_path / "site" / "tensorflow"
     package.mkdir(parents=True)

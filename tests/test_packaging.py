@@ -36,7 +36,12 @@ def hooks():
     return [hook for repo in config["repos"] for hook in repo["hooks"]]
 
 
-@pytest.mark.parametrize("hook", hooks(), ids=lambda hook: hook["id"])
+def slow_if_it_checks_types(hook):
+    marks = [pytest.mark.slow] if hook["id"] == "mypy" else []
+    return pytest.param(hook, id=hook["id"], marks=marks)
+
+
+@pytest.mark.parametrize("hook", [slow_if_it_checks_types(hook) for hook in hooks()])
 def test_pre_commit_hook_is_clean(hook):
     python, *args = hook["entry"].split()
     assert (python, hook["language"]) == ("python", "system")

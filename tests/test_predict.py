@@ -85,6 +85,7 @@ def expected(network: Network, path: Path) -> np.ndarray:
     return np.asarray(jax.nn.softmax(logits[0]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [3, 32])
 def test_json_holds_the_five_likeliest_classes_of_every_image(
     command, network, weights, folder, batch
@@ -155,6 +156,7 @@ def test_unreadable_images_are_named_and_counted_and_the_others_predicted(
         assert any(name in failed["path"] for failed in report["failed"])
 
 
+@pytest.mark.slow
 def test_the_module_runs_as_a_command(run_rtj, weights):
     done = run_rtj([f"--weights={weights}", "--json", "gone.png"], "rtj.predict")
     assert done.returncode == 5

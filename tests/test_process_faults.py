@@ -23,6 +23,7 @@ from tests.process_runs import (
 WAIT = "--config.mesh.wait_s=10"
 
 
+@pytest.mark.slow
 def test_a_process_with_another_config_is_named(tmp_path):
     steps = [f"--config.train.steps={n}" for n in (20, 21)]
     flags = [WAIT, steps, f"--workdir={tmp_path / 'run'}"]
@@ -45,6 +46,7 @@ def make_photos(folder: Path, per_class: int) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_process_with_other_images_is_named(tmp_path):
     # The same name, in the processes' own directories.
     folders = [make_photos(tmp_path / f"host{i}", 20 + i) for i in range(2)]
@@ -94,6 +96,7 @@ def test_a_process_that_never_starts_is_named(tmp_path):
     assert time.monotonic() - begun < 40
 
 
+@pytest.mark.slow
 def test_without_process_0_the_others_say_so(tmp_path):
     flags = [
         "--config.mesh.wait_s=3",

@@ -15,6 +15,7 @@ def traces(workdir):
     return list((workdir / "profile").rglob("*.xplane.pb"))
 
 
+@pytest.mark.slow
 def test_the_profiled_steps_leave_a_trace(tiny_config, tmp_path):
     config = tiny_config(**{"train.steps": 4})
     rtj.train(config, tmp_path, profile=ProfileSteps(2, 4))

@@ -185,6 +185,7 @@ def test_a_loss_that_is_not_finite_skips_a_step_of_finite_gradients(accumulate, 
     assert state.batch_stats["mean"] == 4
 
 
+@pytest.mark.slow
 def test_fp16_trains_and_its_scale_stays_under_the_cap(tiny_config):
     config = tiny_config(
         **{

@@ -150,6 +150,7 @@ class Board(Peers):
         return self.texts.get(name)
 
 
+@pytest.mark.slow
 def test_the_first_that_notices_tells_the_others(tmp_path):
     quick, slow = Stalls(), Stalls()
     with (

@@ -232,6 +232,7 @@ def test_training_shows_a_failed_save_at_once_and_ends_at_the_second(
     assert out.count("trying once more") == 1
 
 
+@pytest.mark.slow
 def test_a_run_of_format_1_goes_on_and_gives_its_weights(tmp_path, tfds_data_dir):
     """Made by rtj before there were checksums: 4 steps, then top-1 12 of 100 and loss
     2.27869."""

@@ -98,6 +98,7 @@ def test_evaluation_leaves_bad_images_out_and_keeps_their_index(source):
     np.testing.assert_array_equal(mask, (index >= 0) & ~np.isin(index, BAD))
 
 
+@pytest.mark.slow
 def test_a_run_with_a_bad_image_counts_the_others(tiny_config, tmp_path, monkeypatch):
     good = rtj.get_config("ablation:baseline,data=digits")
     assert good.data.max_bad_images == 0.001  # one of 1,000

@@ -127,6 +127,7 @@ digits.prepare(sys.argv[1])
 """
 
 
+@pytest.mark.slow
 def test_a_killed_preparation_is_not_taken_for_a_finished_one(tmp_path):
     process = in_fresh_process(KILLED, str(tmp_path))
     process.communicate(timeout=60)

@@ -58,6 +58,7 @@ def pack(root, target):
                     archive.addfile(info, io.BytesIO(data))
 
 
+@pytest.mark.slow
 def test_imagenets_layout_trains_and_every_held_out_image_counts_once(
     mini_imagenet, tiny_config, tmp_path
 ):

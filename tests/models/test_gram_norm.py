@@ -121,6 +121,7 @@ def loss_and_gradients(model, variables, images):
     return flatten_dict({"loss": value, "stats": stats, "gradients": gradients})
 
 
+@pytest.mark.slow
 def test_a_network_trains_the_same_way_with_it_and_recomputed(float64):
     images = jax.random.normal(jax.random.key(0), (8, 32, 32, 3), jnp.float64)
     plain, changed = network(gram_norm=False), network(gram_norm=True, recompute=True)

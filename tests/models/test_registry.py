@@ -229,6 +229,7 @@ def test_summary_shows_each_stage():
     assert rows[-1].split()[:2] == ["total", f"{summary.parameters:,}"]
 
 
+@pytest.mark.slow
 def test_summary_has_a_row_for_the_auxiliary_head():
     summary = model_summary("inception_v3", aux_head=True)
     (aux,) = [stage for stage in summary.stages if stage.name == "AuxLogits"]

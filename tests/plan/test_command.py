@@ -68,6 +68,7 @@ def plan_here(run_rtj):
     return run
 
 
+@pytest.mark.slow
 def test_a_real_step_for_v5e_has_three_all_reduces_and_fits(plan_here, promised):
     plan = plan_here("--batch=64")
     assert promised <= set(plan)
@@ -90,6 +91,7 @@ def test_a_real_step_for_v5e_has_three_all_reduces_and_fits(plan_here, promised)
     assert plan["max_batch"] is None
 
 
+@pytest.mark.slow
 def test_a_batch_that_cannot_fit_is_a_plan_too(plan_here):
     plan = plan_here(f"--batch={2**24}")
     assert plan["fits"] is False

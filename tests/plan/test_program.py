@@ -45,6 +45,7 @@ def test_batch_norm_groups_inside_a_device_leave_three_all_reduces(
     assert fewest <= kinds["all-reduce"]["count"] <= most
 
 
+@pytest.mark.slow
 def test_the_step_has_three_times_the_flops_of_the_forward_pass(tiny_config):
     # Forward, and backward for inputs and for weights. XLA also counts what is no
     # product, leaves out products with padding and finds no gradient of the images:
@@ -95,6 +96,7 @@ def test_gram_matrices_cost_a_tenth_of_the_arithmetic_at_most(tiny_config):
     assert 1.01 < flops[1] / flops[0] < 1.1
 
 
+@pytest.mark.slow
 def test_a_teacher_is_planned_with_without_its_weights_at_hand(tiny_config):
     """Its forward pass, a third of a training step of the same network, is counted."""
     flops = [
@@ -141,6 +143,7 @@ def test_sizes_of_data_are_known_without_opening_them(imagenet_config, tiny_conf
     assert aot.data_size(imagenet_config)[0] == 7
 
 
+@pytest.mark.slow
 def test_abstract_inputs_are_those_of_a_run(tiny_config):
     made, _ = step_program(tiny_config(**EIGHT, **{"data.repeats": 2}))
     state, batch = aot.abstract_inputs(made)

@@ -57,6 +57,7 @@ def study(add_run, runs):
     return runs
 
 
+@pytest.mark.slow
 def test_the_tool_writes_a_page_a_text_and_pictures(study, tmp_path, capsys):
     out = tmp_path / "new" / "report"
     assert run([str(study), f"--out={out}", "--json"]) == 0
@@ -81,6 +82,7 @@ def test_a_report_replaces_an_older_one(study, tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_two_reports_of_one_study_are_the_same(study, tmp_path):
     for name in ("a", "b"):
         write_report([study], tmp_path / name)

@@ -26,9 +26,9 @@ class Shared(Experiment):
 
     known: dict[str, Any] = field(default_factory=dict)
 
-    def init_state(self):
+    def init_state(self, **options):
         if "state" not in self.known:
-            self.known["state"] = jax.device_get(super().init_state())
+            self.known["state"] = jax.device_get(super().init_state(**options))
         # A step overwrites the state that it is given.
         return jax.device_put(
             jax.tree.map(np.copy, self.known["state"]), self.state_sharding

@@ -135,6 +135,7 @@ def test_boxes_are_evaluations_in_pixels_of_the_image(predicted, evaluated):
         assert got[:, 3].max() <= size[0] + 1e-3
 
 
+@pytest.mark.slow
 def test_detections_below_the_score_are_not_reported(command, folder_run, tmp_path):
     run = folder_run("detection")
     folder, _ = held_out(run)
@@ -145,6 +146,7 @@ def test_detections_below_the_score_are_not_reported(command, folder_run, tmp_pa
     assert [image["detections"] for image in report["images"]] == [[]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_images_none_of_which_can_be_read_are_exit_5_and_named(
     command, folder_run, task, tmp_path

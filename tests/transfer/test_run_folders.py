@@ -78,6 +78,7 @@ def test_without_leave_for_bad_examples_a_run_is_an_error_of_exit_5_that_names_o
     assert caught.value.exit_code == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_processes_compare_data_of_which_some_cannot_be_used(task, folder_run, built):
     source = built(folder_run(task).config).train_source

@@ -10,6 +10,7 @@ from tests.transfer.runs import TASKS
 TOGETHER = "transfer runs"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_held_out_images_are_drawn_but_those_that_cannot_be_read(task, folder_run):
     pictures = sheet.held_out_pictures(folder_run(task).workdir, len(HELD_OUT), 0.5)
@@ -20,6 +21,7 @@ def test_held_out_images_are_drawn_but_those_that_cannot_be_read(task, folder_ru
         assert picture.size == (factor * width, factor * height)
 
 
+@pytest.mark.slow
 def test_runs_of_both_tasks_are_rows_of_one_sheet(folder_run, tmp_path, capsys):
     out = tmp_path / "sheet.png"
     workdirs = [str(folder_run(task).workdir) for task in TASKS]

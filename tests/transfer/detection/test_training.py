@@ -133,6 +133,7 @@ def awkward(batch):
     }
 
 
+@pytest.mark.slow
 def test_awkward_images_have_finite_losses_and_gradients(step, state, batch):
     for name, images in awkward(batch).items():
         value, sums, grads, _ = step(state, images)

@@ -164,6 +164,7 @@ def test_a_crop_from_a_canvas_is_that_of_the_image_alone(
     np.testing.assert_array_equal(labels, want)
 
 
+@pytest.mark.slow
 def test_images_of_several_sizes_on_one_canvas_are_augmented_as_each_alone():
     rng = np.random.default_rng(4)
     sizes = [(60, 72), (30, 25)]
