@@ -219,7 +219,8 @@ def _described(shapes: tuple[Any, ...]) -> list[Any]:
 
 def _shape(leaf: Any) -> jax.ShapeDtypeStruct:
     if isinstance(leaf, jax.Array):
+        place = leaf.sharding if leaf.committed else None
         return jax.ShapeDtypeStruct(
-            leaf.shape, leaf.dtype, sharding=leaf.sharding, weak_type=leaf.weak_type
+            leaf.shape, leaf.dtype, sharding=place, weak_type=leaf.weak_type
         )
     return jax.ShapeDtypeStruct(np.shape(leaf), np.result_type(leaf))
