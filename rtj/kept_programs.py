@@ -1,7 +1,7 @@
 """Whole programs of an earlier start, used at once and checked while they run.
 
 JAX's own cache spares a start its compilations. What is left is Python that traces and
-lowers, only to find out which program that is: 1.2 of 3.1 s of the digits' start. Here
+lowers, only to find out which program that is: 1.4 of 3.7 s of the digits' start. Here
 that is looked up by what the program is made from (`program_facts`): rtj's files, the
 versions, the whole config, the data's sizes, the devices, compiler flags and shapes.
 Should that miss something, a run would use another program than its code says, so the

@@ -189,14 +189,13 @@ def _evaluation_due(run: Run, step: int) -> bool:
 
 def _save(run: Run, state: TrainState) -> None:
     """Every metric up to this step is on disk before the checkpoint is."""
-    run.programs.confirm()
     run.reporter.flush()
     with run.progress.pause(), run.watchdog.during("saving"):
+        run.programs.confirm()
         run.saver.save(state, run.reporter.evaluation)
 
 
 def _evaluate(run: Run, state: TrainState) -> None:
-    run.programs.confirm()
     run.reporter.flush()
     rows: list[np.ndarray] = []
 
@@ -205,6 +204,7 @@ def _evaluate(run: Run, state: TrainState) -> None:
         return run.stop.agreed()
 
     with run.progress.pause(), run.watchdog.during("evaluation"):
+        run.programs.confirm()
         try:
             result = run_evaluation(
                 run.experiment, state.variables, should_stop, rows.append
@@ -217,9 +217,9 @@ def _evaluate(run: Run, state: TrainState) -> None:
 
 
 def _save_and_stop(run: Run, state: TrainState) -> None:
-    run.programs.confirm()
     run.reporter.flush()
     with run.watchdog.during("saving"):
+        run.programs.confirm()
         run.saver.finish(state, run.reporter.evaluation)
     raise Stopped(
         f"{run.stop.reason}: saved step {int(state.step)} of "
