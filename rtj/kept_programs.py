@@ -202,11 +202,11 @@ def _told(read: Callable[..., Any], path: Path, *args: Any) -> Any:
 
 
 def _written(write: Callable[..., None], path: Path, content: Any) -> None:
-    """Writes, or warns: a run goes on without its programs kept."""
+    """Writes, or warns: whatever the disk, pickle or a backend says, a run goes on."""
     try:
         write(path, content)
-    except (OSError, ValueError, NotImplementedError, RuntimeError) as error:
-        _log.warning("%s cannot be kept: %s", path, error)
+    except Exception as error:
+        _log.warning("%s cannot be kept: %s: %s", path, type(error).__name__, error)
 
 
 def _hash(lowered: jax.stages.Lowered) -> str:

@@ -60,8 +60,7 @@ def write_program(path: Path, compiled: jax.stages.Compiled) -> None:
 
     Raises:
         OSError: the disk is full, or the like.
-        ValueError, NotImplementedError, jax.errors.JaxRuntimeError: this backend or
-            this program cannot be serialised.
+        Exception: of any kind; this backend or program cannot be serialised.
     """
     content = pickle.dumps(serialize_executable.serialize(compiled))
     _replace(path, hashlib.sha256(content).digest() + content)
