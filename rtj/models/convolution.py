@@ -4,18 +4,22 @@ Every array of a step on a CPU passes through jaxlib's convolutions, and of thos
 gradient of a kernel is slow: jaxlib 0.10.2 takes it for a convolution whose window is
 the whole map, 53 ms for 64 x 256 channels on 32 x 32 cells where a matrix product takes
 5.5 ms, and it transposes the activations, which makes XLA compute them a second time.
-So a program lowered for a CPU has
+And where a kernel has more cells than its map, or the map of the result, XLA exchanges
+the two, and jaxlib has no fast convolution of that kind: 16 ms each for the result and
+the input's gradient of 3x3 kernels with 128 channels on 2 x 2 cells (128
+examples), where products take 1. So a program lowered for a CPU has
 
-- 1x1 convolutions as matrix products, in both directions;
-- kernel gradients of wider windows as one product of shifted inputs and outputs.
+- 1x1 convolutions and those of such small maps as matrix products, in both directions;
+- kernel gradients of other windows as one product of shifted inputs and outputs.
 
-Programs for TPU and GPU, and on a CPU those in 16 bits, with groups or with few
-channels, hold the convolutions of `jax.lax` and nothing else. The choice follows the
-platform that a program is lowered for, not the machine that lowers it.
+In 16 bits XLA:CPU computes all of that in float32 and rounds results, either way.
+Programs for TPU and GPU, and on a CPU those with groups or with few channels, hold the
+convolutions of `jax.lax` and nothing else. The choice follows the platform that a
+program is lowered for, not the machine that lowers it.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -65,7 +69,6 @@ def convolve(
         spatial != 2
         or feature_group_count != 1
         or any(size != 1 for size in lhs_dilation or ())
-        or lhs.dtype not in (jnp.float32, jnp.float64)
     ):
         return lax.conv_general_dilated(
             lhs,
@@ -90,9 +93,9 @@ def convolve(
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _convolve(x: jax.Array, kernel: jax.Array, window: _Window) -> jax.Array:
     plain = partial(_plain, window=window)
-    if not _is_product(kernel.shape, window):
+    product = _product(x.shape, kernel.shape, window)
+    if product is None:
         return plain(x, kernel)
-    product = partial(_product, window=window)
     return lax.platform_dependent(x, kernel, cpu=product, default=plain)
 
 
@@ -106,6 +109,7 @@ def _backward(
     window: _Window, saved: tuple[jax.Array, jax.Array], gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
+    product = _product(x.shape, kernel.shape, window)
 
     def of_input(x: jax.Array, kernel: jax.Array, gradient: jax.Array) -> Any:
         return jax.linear_transpose(lambda x: _plain(x, kernel, window), x)(gradient)
@@ -117,13 +121,14 @@ def _backward(
         return *of_input(x, kernel, gradient), *of_kernel(x, kernel, gradient)
 
     def of_product(x: jax.Array, kernel: jax.Array, gradient: jax.Array) -> Any:
-        return jax.vjp(partial(_product, window=window), x, kernel)[1](gradient)
+        assert product is not None
+        return jax.vjp(product, x, kernel)[1](gradient)
 
     def of_shifted(x: jax.Array, kernel: jax.Array, gradient: jax.Array) -> Any:
         return (kernel_gradient(x, gradient, kernel.shape, window),)
 
     operands = (x, kernel, gradient)
-    if _is_product(kernel.shape, window):
+    if product is not None:
         return lax.platform_dependent(*operands, cpu=of_product, default=of_both)
     if min(kernel.shape[2:]) < _FEWEST_CHANNELS:
         return of_both(*operands)
@@ -134,8 +139,35 @@ def _backward(
 _convolve.defvjp(_forward, _backward)
 
 
-def _is_product(shape: tuple[int, ...], window: _Window) -> bool:
-    return shape[:2] == (1, 1) and window.pads == ((0, 0), (0, 0))
+def _product(
+    shape: tuple[int, ...], kernel: tuple[int, ...], window: _Window
+) -> Callable[[jax.Array, jax.Array], jax.Array] | None:
+    """The convolution of operands of these shapes as a product, if a CPU takes one."""
+    if kernel[:2] == (1, 1) and window.pads == ((0, 0), (0, 0)):
+        return partial(_pointwise, window=window)
+    if min(math.prod(shape[1:3]), math.prod(_size(shape, kernel, window))) < math.prod(
+        kernel[:2]
+    ):
+        return partial(_of_patches, window=window)
+    return None
+
+
+def _size(
+    shape: tuple[int, ...], kernel: tuple[int, ...], window: _Window
+) -> tuple[int, int]:
+    """Height and width of the result."""
+    height, width = (
+        (size + sum(pad) - (k - 1) * step - 1) // stride + 1
+        for size, k, stride, pad, step in zip(
+            shape[1:3],
+            kernel,
+            window.strides,
+            window.pads,
+            window.dilation,
+            strict=False,
+        )
+    )
+    return height, width
 
 
 def _plain(x: jax.Array, kernel: jax.Array, window: _Window) -> jax.Array:
@@ -150,7 +182,7 @@ def _plain(x: jax.Array, kernel: jax.Array, window: _Window) -> jax.Array:
     )
 
 
-def _product(x: jax.Array, kernel: jax.Array, window: _Window) -> jax.Array:
+def _pointwise(x: jax.Array, kernel: jax.Array, window: _Window) -> jax.Array:
     """A 1x1 convolution as (N H' W', C) times (C, F).
 
     Two axes, since XLA:CPU transposes operands with more before it contracts them.
@@ -160,6 +192,45 @@ def _product(x: jax.Array, kernel: jax.Array, window: _Window) -> jax.Array:
     rows = x.reshape(-1, x.shape[-1])
     y = jnp.dot(rows, kernel[0, 0], precision=window.precision)
     return y.reshape(*x.shape[:-1], -1)
+
+
+def _of_patches(x: jax.Array, kernel: jax.Array, window: _Window) -> jax.Array:
+    """A convolution as (N H' W', height width C) times (height width C, F).
+
+    In float32 at least: the gradient of x adds up one product for each cell of the
+    kernel, and in 16 bits every sum would be rounded.
+    """
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    size = _size(x.shape, kernel.shape, window)
+    patches = _patches(x.astype(wide), kernel.shape, size, window)
+    rows = patches.reshape(-1, patches.shape[-1])
+    columns = kernel.astype(wide).reshape(rows.shape[1], -1)
+    y = jnp.dot(rows, columns, precision=window.precision)
+    return y.reshape(*patches.shape[:-1], -1).astype(x.dtype)
+
+
+def _patches(
+    x: jax.Array, kernel: tuple[int, ...], size: tuple[int, int], window: _Window
+) -> jax.Array:
+    """What of x each cell of the result sees, (N, H', W', height width C)."""
+    x = jnp.pad(x, ((0, 0), *window.pads, (0, 0)))
+    (height, width), (down, right) = size, window.strides
+    return jnp.concatenate(
+        [
+            x[
+                :,
+                i : i + down * (height - 1) + 1 : down,
+                j : j + right * (width - 1) + 1 : right,
+            ]
+            for i in _shifts(kernel[0], window.dilation[0])
+            for j in _shifts(kernel[1], window.dilation[1])
+        ],
+        -1,
+    )
+
+
+def _shifts(size: int, dilation: int) -> list[int]:
+    return [dilation * i for i in range(size)]
 
 
 def kernel_gradient(
@@ -177,32 +248,21 @@ def kernel_gradient(
     products with the rows of padding; where those are many, and at other strides, all
     copies are of x.
     """
+    height, width = gradient.shape[1:3]
+    rows = x.shape[1] + sum(window.pads[0])
+    if window.strides != (1, 1) or 2 * rows >= 3 * height:
+        patches = _patches(x, shape, (height, width), window)
+        return _contract(patches, gradient, window).reshape(shape)
     x = jnp.pad(x, ((0, 0), *window.pads, (0, 0)))
-    rows, (height, width) = x.shape[1], gradient.shape[1:3]
-    down, right = (
-        [step * i for i in range(size)]
-        for step, size in zip(window.dilation, shape, strict=False)
-    )
-    if window.strides == (1, 1) and 2 * rows < 3 * height:
-        wide = jnp.concatenate([x[:, :, j : j + width] for j in right], -1)
-        tall = [
-            jnp.pad(gradient, ((0, 0), (i, rows - height - i), (0, 0), (0, 0)))
-            for i in down
-        ]
-        sums = _contract(wide, jnp.concatenate(tall, -1), window)
-        sums = sums.reshape(shape[1], shape[2], shape[0], shape[3])
-        return sums.transpose(2, 0, 1, 3)
-    step_down, step_right = window.strides
-    patches = [
-        x[
-            :,
-            i : i + step_down * (height - 1) + 1 : step_down,
-            j : j + step_right * (width - 1) + 1 : step_right,
-        ]
-        for i in down
-        for j in right
+    right = _shifts(shape[1], window.dilation[1])
+    wide = jnp.concatenate([x[:, :, j : j + width] for j in right], -1)
+    tall = [
+        jnp.pad(gradient, ((0, 0), (i, rows - height - i), (0, 0), (0, 0)))
+        for i in _shifts(shape[0], window.dilation[0])
     ]
-    return _contract(jnp.concatenate(patches, -1), gradient, window).reshape(shape)
+    sums = _contract(wide, jnp.concatenate(tall, -1), window)
+    sums = sums.reshape(shape[1], shape[2], shape[0], shape[3])
+    return sums.transpose(2, 0, 1, 3)
 
 
 def _contract(a: jax.Array, b: jax.Array, window: _Window) -> jax.Array:

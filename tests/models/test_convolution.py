@@ -32,6 +32,13 @@ CASES = {
     "1x1 padded": Case((3, 4), (1, 1), ((1, 0), (0, 1)), channels=(3, 2)),
     "3x3": Case((8, 7), (3, 3), ((1, 1), (1, 1))),
     "3x3 of a small map": Case((2, 3), (3, 3), ((1, 1), (1, 1))),
+    "3x3 of a smaller result": Case((4, 3), (3, 3), ((1, 1), (1, 1)), (2, 2)),
+    "3x3 of a small map, dilated": Case(
+        (2, 3), (3, 3), ((2, 2), (2, 2)), (1, 1), (2, 2)
+    ),
+    "7x7 of a small result": Case(
+        (12, 11), (7, 7), ((3, 3), (3, 3)), (2, 2), channels=(3, 4)
+    ),
     "3x3 strided": Case((6, 7), (3, 3), ((1, 1), (1, 1)), (2, 2)),
     "3x3 padded unevenly": Case((6, 6), (3, 3), ((0, 1), (0, 1)), (2, 2)),
     "3x3 without pads": Case((9, 8), (3, 3), ((0, 0), (0, 0))),
@@ -106,7 +113,8 @@ def test_values_and_gradients_are_those_of_loops(name):
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
 def test_padding_by_name_is_that_of_lax(padding):
-    x, kernel, _ = map(jnp.float32, _arrays(CASES["3x3 strided"]))
+    case = CASES["3x3 strided"]._replace(map=(8, 9))
+    x, kernel, _ = map(jnp.float32, _arrays(case))
     found = convolve(x, kernel, (2, 2), padding, dimension_numbers=LAYOUT)
     wanted = lax.conv_general_dilated(
         x, kernel, (2, 2), padding, dimension_numbers=LAYOUT
@@ -127,28 +135,44 @@ def _program(case, dtype, platform, convolution=convolve, groups=1):
 
 
 @pytest.mark.parametrize("platform", ["tpu", "cuda"])
-@pytest.mark.parametrize("name", ["1x1", "1x1 strided", "3x3", "3x3 strided"])
-def test_programs_for_accelerators_are_those_of_lax(name, platform):
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "name", ["1x1", "1x1 strided", "3x3", "3x3 strided", "3x3 of a smaller result"]
+)
+def test_programs_for_accelerators_are_those_of_lax(name, dtype, platform):
     case = CASES[name]
-    plain = _program(case, "float32", platform, lax.conv_general_dilated)
+    plain = _program(case, dtype, platform, lax.conv_general_dilated)
     assert plain["convolution"] == 3
-    assert _program(case, "float32", platform) == plain
+    assert _program(case, dtype, platform) == plain
 
 
-def test_programs_for_a_cpu_multiply_matrices():
-    pointwise = _program(CASES["1x1 strided"], "float32", "cpu")
-    assert pointwise["dot_general"] == 3
-    assert "convolution" not in pointwise
-    wide = _program(CASES["3x3"], "float32", "cpu")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_programs_for_a_cpu_multiply_matrices(dtype):
+    for name in ("1x1 strided", "3x3 of a small map", "3x3 of a smaller result"):
+        product = _program(CASES[name], dtype, "cpu")
+        assert product["dot_general"] == 3
+        assert "convolution" not in product
+    wide = _program(CASES["3x3"], dtype, "cpu")
     assert (wide["convolution"], wide["dot_general"]) == (2, 1)
+
+
+@pytest.mark.parametrize("name", ["1x1", "3x3", "3x3 of a smaller result"])
+def test_in_16_bits_results_are_rounded_once(name):
+    """To bfloat16, of a sum in float32: 2^-9 of the value, and of terms of its size."""
+    case = CASES[name]
+    arrays = [jnp.bfloat16(array) for array in _arrays(case)]
+    found = jax.jit(lambda *a: _with_gradients(case, *a))(*arrays)
+    exact = _loops(case, *(np.float64(array) for array in arrays))
+    for ours, wanted in zip(found, exact, strict=True):
+        assert ours.dtype == jnp.bfloat16
+        np.testing.assert_allclose(np.float64(ours), wanted, rtol=2**-8, atol=1e-4)
 
 
 @pytest.mark.parametrize(
     ("case", "dtype", "groups"),
     [
         (CASES["3x3 with few channels"], "float32", 1),
-        (CASES["3x3"], "bfloat16", 1),
-        (CASES["1x1"], "bfloat16", 1),
+        (CASES["3x3 with few channels"], "bfloat16", 1),
         (CASES["3x3"]._replace(channels=(64, 64)), "float32", 64),
     ],
 )
