@@ -50,7 +50,7 @@ CASES = {
 }
 
 
-def _arrays(case):
+def arrays_of(case):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2, *case.map, case.channels[0]))
     kernel = rng.normal(size=(*case.kernel, *case.channels))
@@ -63,7 +63,7 @@ def _arrays(case):
     return x, kernel, rng.normal(size=(2, *sizes, case.channels[1]))
 
 
-def _loops(case, x, kernel, gradient):
+def loops(case, x, kernel, gradient):
     """The convolution and both gradients, cell of the kernel by cell of the kernel."""
     padded = np.pad(x, ((0, 0), *case.pads, (0, 0)))
     y, of_padded, of_kernel = (np.zeros_like(a) for a in (gradient, padded, kernel))
@@ -80,7 +80,7 @@ def _loops(case, x, kernel, gradient):
     return y, of_x, of_kernel
 
 
-def _convolve(case, x, kernel, convolution=convolve, groups=1):
+def convolved(case, x, kernel, convolution=convolve, groups=1):
     return convolution(
         x,
         kernel,
@@ -94,27 +94,27 @@ def _convolve(case, x, kernel, convolution=convolve, groups=1):
     )
 
 
-def _with_gradients(case, x, kernel, gradient, convolution=convolve, groups=1):
+def with_gradients(case, x, kernel, gradient, convolution=convolve, groups=1):
     y, pull = jax.vjp(
-        lambda x, kernel: _convolve(case, x, kernel, convolution, groups), x, kernel
+        lambda x, kernel: convolved(case, x, kernel, convolution, groups), x, kernel
     )
     return y, *pull(gradient)
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_values_and_gradients_are_those_of_loops(name):
+def test_values_and_gradients_are_those_ofloops(name):
     case = CASES[name]
-    arrays = _arrays(case)
+    arrays = arrays_of(case)
     with jax.enable_x64(True):
-        found = jax.jit(lambda *a: _with_gradients(case, *a))(*arrays)
-    for ours, wanted in zip(found, _loops(case, *arrays), strict=True):
+        found = jax.jit(lambda *a: with_gradients(case, *a))(*arrays)
+    for ours, wanted in zip(found, loops(case, *arrays), strict=True):
         np.testing.assert_allclose(ours, wanted, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
 def test_padding_by_name_is_that_of_lax(padding):
     case = CASES["3x3 strided"]._replace(map=(8, 9))
-    x, kernel, _ = map(jnp.float32, _arrays(case))
+    x, kernel, _ = map(jnp.float32, arrays_of(case))
     found = convolve(x, kernel, (2, 2), padding, dimension_numbers=LAYOUT)
     wanted = lax.conv_general_dilated(
         x, kernel, (2, 2), padding, dimension_numbers=LAYOUT
@@ -122,11 +122,11 @@ def test_padding_by_name_is_that_of_lax(padding):
     np.testing.assert_array_equal(found, wanted)
 
 
-def _program(case, dtype, platform, convolution=convolve, groups=1):
-    x, kernel, gradient = (jnp.asarray(a, dtype) for a in _arrays(case))
+def program(case, dtype, platform, convolution=convolve, groups=1):
+    x, kernel, gradient = (jnp.asarray(a, dtype) for a in arrays_of(case))
     kernel = kernel[:, :, : kernel.shape[2] // groups]
     return operations(
-        lambda x, k, g: _with_gradients(case, x, k, g, convolution, groups),
+        lambda x, k, g: with_gradients(case, x, k, g, convolution, groups),
         x,
         kernel,
         gradient,
@@ -141,18 +141,18 @@ def _program(case, dtype, platform, convolution=convolve, groups=1):
 )
 def test_programs_for_accelerators_are_those_of_lax(name, dtype, platform):
     case = CASES[name]
-    plain = _program(case, dtype, platform, lax.conv_general_dilated)
+    plain = program(case, dtype, platform, lax.conv_general_dilated)
     assert plain["convolution"] == 3
-    assert _program(case, dtype, platform) == plain
+    assert program(case, dtype, platform) == plain
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_programs_for_a_cpu_multiply_matrices(dtype):
     for name in ("1x1 strided", "3x3 of a small map", "3x3 of a smaller result"):
-        product = _program(CASES[name], dtype, "cpu")
+        product = program(CASES[name], dtype, "cpu")
         assert product["dot_general"] == 3
         assert "convolution" not in product
-    wide = _program(CASES["3x3"], dtype, "cpu")
+    wide = program(CASES["3x3"], dtype, "cpu")
     assert (wide["convolution"], wide["dot_general"]) == (2, 1)
 
 
@@ -160,38 +160,32 @@ def test_programs_for_a_cpu_multiply_matrices(dtype):
 def test_in_16_bits_results_are_rounded_once(name):
     """To bfloat16, of a sum in float32: 2^-9 of the value, and of terms of its size."""
     case = CASES[name]
-    arrays = [jnp.bfloat16(array) for array in _arrays(case)]
-    found = jax.jit(lambda *a: _with_gradients(case, *a))(*arrays)
-    exact = _loops(case, *(np.float64(array) for array in arrays))
+    arrays = [jnp.bfloat16(array) for array in arrays_of(case)]
+    found = jax.jit(lambda *a: with_gradients(case, *a))(*arrays)
+    exact = loops(case, *(np.float64(array) for array in arrays))
     for ours, wanted in zip(found, exact, strict=True):
         assert ours.dtype == jnp.bfloat16
         np.testing.assert_allclose(np.float64(ours), wanted, rtol=2**-8, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("case", "dtype", "groups"),
-    [
-        (CASES["3x3 with few channels"], "float32", 1),
-        (CASES["3x3 with few channels"], "bfloat16", 1),
-        (CASES["3x3"]._replace(channels=(64, 64)), "float32", 64),
-    ],
-)
-def test_other_convolutions_on_a_cpu_are_those_of_lax(case, dtype, groups):
-    plain = _program(case, dtype, "cpu", lax.conv_general_dilated, groups)
-    assert _program(case, dtype, "cpu", convolve, groups) == plain
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_convolutions_of_few_channels_on_a_cpu_are_those_of_lax(dtype):
+    case = CASES["3x3 with few channels"]
+    plain = program(case, dtype, "cpu", lax.conv_general_dilated)
+    assert program(case, dtype, "cpu") == plain
 
 
 def test_a_program_for_two_platforms_holds_both():
     case = CASES["1x1"]
-    x, kernel, gradient = map(jnp.float32, _arrays(case))
+    x, kernel, gradient = map(jnp.float32, arrays_of(case))
     exported = jax.export.export(
-        jax.jit(lambda *a: _with_gradients(case, *a)), platforms=["cpu", "tpu"]
+        jax.jit(lambda *a: with_gradients(case, *a)), platforms=["cpu", "tpu"]
     )(x, kernel, gradient)
     text = exported.mlir_module()
     assert text.count("stablehlo.convolution") == text.count("stablehlo.dot_general")
     for ours, wanted in zip(
         exported.call(x, kernel, gradient),
-        _loops(case, x, kernel, gradient),
+        loops(case, x, kernel, gradient),
         strict=True,
     ):
         np.testing.assert_allclose(ours, wanted, rtol=1e-4, atol=1e-4)
