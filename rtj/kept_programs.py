@@ -25,6 +25,7 @@ import numpy as np
 
 from rtj.errors import StaleProgram
 from rtj.experiment import Experiment
+from rtj.preflight import stablehlo_hash
 from rtj.program_facts import environment_facts, program_facts
 from rtj.program_files import (
     BadProgramFile,
@@ -144,7 +145,7 @@ class KeptPrograms:
                 self._claims.append(_Claim(name, note, jitted, shapes, noted))
                 return compiled
         lowered = jitted.lower(*shapes)
-        lowered_hash = _hash(lowered)
+        lowered_hash = stablehlo_hash(lowered)
         file = self._path(name, self._environment, lowered_hash, options)
         compiled = _told(read_program, file, self._devices)
         if compiled is None:
@@ -181,7 +182,7 @@ def _compare(claim: _Claim) -> None:
     It is not removed: what came out otherwise once may do so at each start, and would
     end every second run.
     """
-    if _hash(claim.jitted.lower(*claim.shapes)) == claim.lowered_hash:
+    if stablehlo_hash(claim.jitted.lower(*claim.shapes)) == claim.lowered_hash:
         return
     _written(write_note, claim.note, _NOT_TO_BE_TRUSTED)
     raise StaleProgram(
@@ -207,10 +208,6 @@ def _written(write: Callable[..., None], path: Path, content: Any) -> None:
         write(path, content)
     except Exception as error:
         _log.warning("%s cannot be kept: %s: %s", path, type(error).__name__, error)
-
-
-def _hash(lowered: jax.stages.Lowered) -> str:
-    return hashlib.sha256(lowered.as_text().encode()).hexdigest()
 
 
 def _described(shapes: tuple[Any, ...]) -> list[Any]:

@@ -124,8 +124,7 @@ def check_compiled(
     """
     if peers.count == 1:
         return
-    text = step.lower(*args).as_text()
-    facts = {f"StableHLO of the {name}": _short_hash(text.encode())}
+    facts = {f"StableHLO of the {name}": stablehlo_hash(step.lower(*args))[:12]}
     _same(peers, name, facts, ConfigError)
 
 
@@ -207,5 +206,6 @@ def data_fingerprint(source: Data) -> str:
     return whole.hexdigest()[:12]
 
 
-def _short_hash(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:12]
+def stablehlo_hash(lowered: jax.stages.Lowered) -> str:
+    """The same in every process that lowers the same program."""
+    return hashlib.sha256(lowered.as_text().encode()).hexdigest()

@@ -38,6 +38,7 @@ def environment_facts(devices: Sequence[jax.Device]) -> dict[str, Any]:
         "devices": [(d.id, d.platform, d.device_kind) for d in devices],
         "backend": devices[0].client.platform_version,
         "processor": _processor() if devices[0].platform == "cpu" else None,
+        "cores": os.cpu_count(),  # XLA:CPU divides its loops among them
         "flags": {name: os.environ.get(name) for name in _FLAGS},
         "jax": jax.config.values,
     }

@@ -1,7 +1,6 @@
 """Programs of an earlier start: found by what they are made from, never wrong."""
 
 import hashlib
-import json
 import os
 from contextlib import closing
 
@@ -14,12 +13,10 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 import rtj
 from rtj import kept_programs, program_files
-from rtj.config import set_field
 from rtj.errors import StaleProgram
 from rtj.experiment import build
 from rtj.kept_programs import KeptPrograms, open_programs
 from rtj.metrics import read_metrics
-from rtj.program_facts import environment_facts, program_facts
 from rtj.sharding import make_mesh
 from tests.test_loop import assert_same_state, evaluate_nothing, final_state
 
@@ -246,43 +243,6 @@ def test_runs_of_several_processes_keep_none(tiny_config, tmp_path, monkeypatch)
     jitted = jax.jit(lambda x: x)
     with closing(open_programs(tmp_path, build(tiny_config()))) as programs:
         assert programs.kept("step", jitted) is jitted
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("tricks.base_lr", 0.3),
-        ("tricks.precision", "bf16"),
-        ("model.width", 8),
-        ("mesh.shard_optimizer", True),
-        ("data.train_split", "train[:100]"),
-    ],
-)
-def test_every_part_of_a_config_is_among_the_facts(tiny_config, field, value):
-    config = tiny_config()
-    before = program_facts(build(config))
-    assert program_facts(build(tiny_config())) == before
-    set_field(config, field, value)
-    assert program_facts(build(config)) != before
-
-
-@pytest.mark.parametrize("name", ["XLA_FLAGS", "LIBTPU_INIT_ARGS"])
-def test_compiler_flags_are_among_the_environment(monkeypatch, name):
-    before = environment_facts(jax.devices())
-    assert environment_facts(jax.devices()) == before
-    monkeypatch.setenv(name, "--other=1")
-    assert environment_facts(jax.devices()) != before
-
-
-def test_devices_and_options_of_jax_are_among_the_environment():
-    before = json.dumps(environment_facts(jax.devices()), default=str)
-    assert environment_facts(jax.devices()[:1]) != environment_facts(jax.devices())
-    jax.config.update("jax_default_matmul_precision", "highest")
-    try:
-        changed = json.dumps(environment_facts(jax.devices()), default=str)
-    finally:
-        jax.config.update("jax_default_matmul_precision", None)
-    assert changed != before
 
 
 @pytest.mark.slow

@@ -28,7 +28,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rtj.models.grouped_convolution import convolve_groups
+from rtj.models.grouped_convolution import (
+    depthwise,
+    grouped_kernel_gradient,
+    is_depthwise,
+)
 from rtj.models.window import (
     Window,
     both_gradients,
@@ -88,18 +92,16 @@ def convolve(
     window = Window(
         strides, pads, (dilation[0], dilation[1]), precision, feature_group_count
     )
-    if window.groups > 1:
-        return convolve_groups(lhs, rhs, window)
     return _convolve(lhs, rhs, window)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _convolve(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
     usual = partial(plain, window=window)
-    product = _product(x.shape, kernel.shape, window)
-    if product is None:
+    restated = _restated(x.shape, kernel.shape, window)
+    if restated is None:
         return usual(x, kernel)
-    return lax.platform_dependent(x, kernel, cpu=product, default=usual)
+    return lax.platform_dependent(x, kernel, cpu=restated, default=usual)
 
 
 def _forward(
@@ -112,21 +114,22 @@ def _backward(
     window: Window, saved: tuple[jax.Array, jax.Array], gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
-    product = _product(x.shape, kernel.shape, window)
+    restated = _restated(x.shape, kernel.shape, window)
 
-    def of_product(x: jax.Array, kernel: jax.Array, gradient: jax.Array) -> Any:
-        assert product is not None
-        return jax.vjp(product, x, kernel)[1](gradient)
+    def of_restated(x: jax.Array, kernel: jax.Array, gradient: jax.Array) -> Any:
+        assert restated is not None
+        return jax.vjp(restated, x, kernel)[1](gradient)
 
     operands = (x, kernel, gradient)
     usual = partial(both_gradients, window=window)
-    if product is not None:
-        return lax.platform_dependent(*operands, cpu=of_product, default=usual)
-    if min(kernel.shape[2:]) < _FEWEST_CHANNELS:
+    if restated is not None:
+        return lax.platform_dependent(*operands, cpu=of_restated, default=usual)
+    product = grouped_kernel_gradient if window.groups > 1 else _kernel_gradient
+    if window.groups == 1 and min(kernel.shape[2:]) < _FEWEST_CHANNELS:
         return usual(*operands)
     of_kernel = lax.platform_dependent(
         *operands,
-        cpu=partial(shifted_kernel_gradient, window=window),
+        cpu=partial(product, window=window),
         default=partial(kernel_gradient, window=window),
     )
     return input_gradient(*operands, window), of_kernel
@@ -135,10 +138,14 @@ def _backward(
 _convolve.defvjp(_forward, _backward)
 
 
-def _product(
+def _restated(
     shape: tuple[int, ...], kernel: tuple[int, ...], window: Window
 ) -> Callable[[jax.Array, jax.Array], jax.Array] | None:
-    """The convolution of operands of these shapes as a product, if a CPU takes one."""
+    """What a CPU computes in place of a convolution of operands of these shapes."""
+    if window.groups > 1:
+        if is_depthwise(kernel, window):
+            return partial(depthwise, window=window)
+        return None
     if kernel[:2] == (1, 1) and window.pads == ((0, 0), (0, 0)):
         return partial(_pointwise, window=window)
     cells = math.prod(shape[1:3]), math.prod(result_size(shape, kernel, window))
@@ -173,7 +180,7 @@ def _of_patches(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
     return y.reshape(*patches.shape[:-1], -1).astype(x.dtype)
 
 
-def shifted_kernel_gradient(
+def _kernel_gradient(
     x: jax.Array, kernel: jax.Array, gradient: jax.Array, window: Window
 ) -> jax.Array:
     """The gradient of a kernel, as one matrix product.

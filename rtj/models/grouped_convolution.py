@@ -14,75 +14,19 @@ In 16 bits sums are in float32 and results are rounded once. Programs for TPU an
 hold the convolutions of `jax.lax` and nothing else.
 """
 
-from functools import partial
-from typing import Any
-
 import jax
 import jax.numpy as jnp
-from jax import lax
 
-from rtj.models.window import (
-    Window,
-    both_gradients,
-    input_gradient,
-    kernel_gradient,
-    plain,
-    shifted,
-)
+from rtj.models.window import Window, shifted
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def convolve_groups(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
-    """A convolution whose channels are in `window.groups` groups.
-
-    Args:
-        x: (N, H, W, C), any float dtype.
-        kernel: (height, width, C / groups, F), of the same dtype.
-
-    Returns:
-        (N, H', W', F). Reverse mode only.
-    """
-    usual = partial(plain, window=window)
-    if not _is_depthwise(kernel.shape, window):
-        return usual(x, kernel)
-    depthwise = partial(_depthwise, window=window)
-    return lax.platform_dependent(x, kernel, cpu=depthwise, default=usual)
-
-
-def _forward(
-    x: jax.Array, kernel: jax.Array, window: Window
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return convolve_groups(x, kernel, window), (x, kernel)
-
-
-def _backward(
-    window: Window, saved: tuple[jax.Array, jax.Array], gradient: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    x, kernel = saved
-
-    def of_depthwise(x: jax.Array, kernel: jax.Array, gradient: jax.Array) -> Any:
-        return jax.vjp(partial(_depthwise, window=window), x, kernel)[1](gradient)
-
-    operands = (x, kernel, gradient)
-    if _is_depthwise(kernel.shape, window):
-        usual = partial(both_gradients, window=window)
-        return lax.platform_dependent(*operands, cpu=of_depthwise, default=usual)
-    of_kernel = lax.platform_dependent(
-        *operands,
-        cpu=partial(_kernel_gradient, window=window),
-        default=partial(kernel_gradient, window=window),
-    )
-    return input_gradient(*operands, window), of_kernel
-
-
-convolve_groups.defvjp(_forward, _backward)
-
-
-def _is_depthwise(shape: tuple[int, ...], window: Window) -> bool:
+def is_depthwise(shape: tuple[int, ...], window: Window) -> bool:
+    """Whether a kernel of this shape has one channel for each, and makes one of it."""
     return shape[2] == 1 and shape[3] == window.groups
 
 
-def _depthwise(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
+def depthwise(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
+    """The sum over the kernel's cells of the map that each sees, times the cell."""
     wide = jnp.promote_types(x.dtype, jnp.float32)
     cells = kernel.astype(wide).reshape(-1, kernel.shape[-1])
     maps = shifted(x.astype(wide), kernel.shape, window)
@@ -93,10 +37,13 @@ def _depthwise(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
     return total.astype(x.dtype)
 
 
-def _kernel_gradient(
+def grouped_kernel_gradient(
     x: jax.Array, kernel: jax.Array, gradient: jax.Array, window: Window
 ) -> jax.Array:
-    """(rows, cells, groups, C / groups) by (rows, groups, F / groups), over rows."""
+    """The gradient of a kernel in groups, as one product a group.
+
+    Of (rows, cells, groups, C / groups) and (rows, groups, F / groups), over rows.
+    """
     maps, per_group = shifted(x, kernel.shape, window), kernel.shape[2]
     seen = jnp.stack(maps, -2).reshape(-1, len(maps), window.groups, per_group)
     gradient = gradient.reshape(len(seen), window.groups, -1)

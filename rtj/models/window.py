@@ -1,5 +1,6 @@
 """The window of a convolution, and what of a map each of its places shows."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -37,17 +38,20 @@ def input_gradient(
     x: jax.Array, kernel: jax.Array, gradient: jax.Array, window: Window
 ) -> jax.Array:
     """What `plain` gives x for the gradient of its result."""
-    back = jax.linear_transpose(lambda x: plain(x, kernel, window), x)
-    (found,) = back(gradient)
-    return cast(jax.Array, found)
+    return _transposed(lambda x: plain(x, kernel, window), x, gradient)
 
 
 def kernel_gradient(
     x: jax.Array, kernel: jax.Array, gradient: jax.Array, window: Window
 ) -> jax.Array:
     """What `plain` gives the kernel for the gradient of its result."""
-    back = jax.linear_transpose(lambda kernel: plain(x, kernel, window), kernel)
-    (found,) = back(gradient)
+    return _transposed(lambda kernel: plain(x, kernel, window), kernel, gradient)
+
+
+def _transposed(
+    linear: Callable[[jax.Array], jax.Array], operand: jax.Array, gradient: jax.Array
+) -> jax.Array:
+    (found,) = jax.linear_transpose(linear, operand)(gradient)
     return cast(jax.Array, found)
 
 
